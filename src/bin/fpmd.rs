@@ -1,0 +1,3 @@
+//! fpmd, the process manager.
+
+fn main() {}

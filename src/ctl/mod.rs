@@ -1,0 +1,1 @@
+//! fpmctl, the control program.

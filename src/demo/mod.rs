@@ -1,0 +1,1 @@
+//! The built-in FastCGI worker of `fpmd demo`.

@@ -1,0 +1,1 @@
+//! The event loop: tokens and the timer heap.

@@ -1,0 +1,1 @@
+//! Log lines, their sinks, and the capture of worker output.

@@ -1,0 +1,1 @@
+//! fpmd, the master process.

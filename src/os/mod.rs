@@ -1,0 +1,2 @@
+//! The only place for system calls that need `libc` or `unsafe`.
+#![allow(unsafe_code)]

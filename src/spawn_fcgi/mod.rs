@@ -1,0 +1,1 @@
+//! spawn-fcgi, the old command line exactly.

@@ -1,0 +1,85 @@
+//! What the supervisor wants done. The master does each in order and answers where the action says so.
+
+use crate::ids::{Generation, PoolName, Signal, Ticket, WorkerId};
+
+/// What the supervisor wants done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Open the pool's sockets for these settings, keeping those that are open and still wanted.
+    /// Answer: `Event::Listening` or `Event::ListenFailed`.
+    Listen {
+        /// Which pool.
+        pool: PoolName,
+        /// With which settings.
+        generation: Generation,
+    },
+    /// Close the pool's sockets and remove their paths.
+    CloseListeners {
+        /// Which pool.
+        pool: PoolName,
+    },
+    /// Forget the settings of this generation: no worker of it is left.
+    ForgetSettings {
+        /// Which pool.
+        pool: PoolName,
+        /// Which settings.
+        generation: Generation,
+    },
+    /// Start a worker. Answer: `Event::Forked` then `Executing`, or `StartFailed`.
+    Start {
+        /// Which pool.
+        pool: PoolName,
+        /// With which settings.
+        generation: Generation,
+        /// The worker's number from now on.
+        worker: WorkerId,
+    },
+    /// Send a signal to a worker's process (SIGKILL: to its whole session and group).
+    Signal {
+        /// Which worker.
+        worker: WorkerId,
+        /// Which signal.
+        signal: Signal,
+    },
+    /// Look at the worker; if it is idle, make sure of it and send the signal before it can accept.
+    /// Answer: `Event::StopSent`, or `Event::Observed` with what it was found doing.
+    StopIfIdle {
+        /// Which worker.
+        worker: WorkerId,
+        /// Which signal.
+        signal: Signal,
+    },
+    /// Look at the worker. Answer: `Event::Observed`.
+    Observe {
+        /// Which worker.
+        worker: WorkerId,
+    },
+    /// SIGKILL whatever the pool's former workers left behind: orphans, sessions, cgroup.
+    KillLeftovers {
+        /// Which pool.
+        pool: PoolName,
+    },
+    /// One line for the log.
+    Log {
+        /// How grave.
+        level: log::Level,
+        /// "[pool www] child 12 exited with code 1 after 0.001234 seconds from start".
+        text: String,
+    },
+    /// Tell a waiting client how far it is.
+    Progress {
+        /// Who waits.
+        ticket: Ticket,
+        /// A sentence.
+        text: String,
+    },
+    /// Tell a waiting client that it is done or why not.
+    Answer {
+        /// Who waits.
+        ticket: Ticket,
+        /// What to print, or why it was not done.
+        result: Result<String, String>,
+    },
+    /// Every pool has stopped and stopping was asked for: end the daemon.
+    Exit,
+}

@@ -1,0 +1,142 @@
+//! What can happen to the supervisor. The master turns system calls' results and commands into these.
+
+use std::time::Duration;
+
+use crate::ids::{ExitStatus, Generation, Pid, PoolName, Signal, Ticket, WorkerId};
+use crate::status::snapshot::Activity;
+
+/// What the supervisor has to know of a pool's settings; the master keeps the rest, by name and generation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PoolPlan {
+    /// The pool.
+    pub name: PoolName,
+    /// The number of workers, at least 1.
+    pub children: u32,
+    /// Asks an idle worker to end.
+    pub stop_signal: Signal,
+    /// How long a busy worker may go on before it gets `stop_signal` all the same.
+    pub stop_timeout: Duration,
+    /// From `stop_signal` to SIGKILL.
+    pub kill_timeout: Duration,
+    /// How long a new worker may take until it is seen idle or busy (asked only during a reload).
+    pub start_timeout: Duration,
+    /// Whether workers are expected to end with exit code 0 after a number of requests.
+    pub recycles: bool,
+}
+
+/// What can happen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// Checked settings to put in force, at start and at each reload. Pools that are not in `plans` go on unchanged,
+    /// but for those in `removed`, which are stopped and forgotten.
+    Configure {
+        /// New pools, and pools to exchange generation by generation.
+        plans: Vec<PoolPlan>,
+        /// Pools that the configuration no longer has.
+        removed: Vec<PoolName>,
+        /// Who waits for the end: answered when the last old worker is on its way out, or the reload failed.
+        ticket: Option<Ticket>,
+    },
+    /// All sockets of the pool are open (answers `Action::Listen`).
+    Listening {
+        /// Which pool.
+        pool: PoolName,
+        /// With which settings.
+        generation: Generation,
+    },
+    /// They cannot be opened (answers `Action::Listen`); nothing is left open by the attempt.
+    ListenFailed {
+        /// Which pool.
+        pool: PoolName,
+        /// With which settings.
+        generation: Generation,
+        /// "cannot bind '/run/x.sock': Read-only file system".
+        reason: String,
+    },
+    /// The process exists (answers `Action::Start`).
+    Forked {
+        /// Which worker.
+        worker: WorkerId,
+        /// Its process.
+        pid: Pid,
+    },
+    /// The process runs the pool's program.
+    Executing {
+        /// Which worker.
+        worker: WorkerId,
+    },
+    /// `fork(2)` failed (answers `Action::Start`, no process exists), or a step or the exec failed in the child
+    /// (after `Forked`; `Exited` follows and is not counted as a crash).
+    StartFailed {
+        /// Which worker.
+        worker: WorkerId,
+        /// "cannot execute '/usr/bin/php-cgx': No such file or directory".
+        reason: String,
+    },
+    /// The process was reaped.
+    Exited {
+        /// Which worker.
+        worker: WorkerId,
+        /// How it ended.
+        status: ExitStatus,
+    },
+    /// What a worker was seen doing (answers `Action::Observe` and `Action::StopIfIdle`).
+    Observed {
+        /// Which worker.
+        worker: WorkerId,
+        /// What it does.
+        activity: Activity,
+    },
+    /// `Action::StopIfIdle` found it idle and the signal is sent.
+    StopSent {
+        /// Which worker.
+        worker: WorkerId,
+    },
+    /// A command about one pool.
+    Pool {
+        /// Which pool.
+        pool: PoolName,
+        /// What to do.
+        command: PoolCommand,
+        /// Who waits for the end.
+        ticket: Option<Ticket>,
+    },
+    /// Take one worker out of service.
+    Worker {
+        /// Which worker.
+        worker: WorkerId,
+        /// What to do.
+        command: WorkerCommand,
+        /// Who waits for the end.
+        ticket: Option<Ticket>,
+    },
+    /// SIGTERM, SIGQUIT, SIGINT or `fpmctl stop`: drain; a second one ends at once.
+    Stop {
+        /// Who waits for the end.
+        ticket: Option<Ticket>,
+    },
+    /// `next_deadline` has come.
+    Deadline,
+}
+
+/// A command about one pool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PoolCommand {
+    /// Start a stopped or failed pool.
+    Start,
+    /// Drain and stop it, close its sockets.
+    Stop,
+    /// A new generation with the same settings.
+    Restart,
+    /// Another number of workers until the next reload.
+    Scale(u32),
+}
+
+/// A command about one worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WorkerCommand {
+    /// Replacement first, then out when idle.
+    Drain,
+    /// SIGKILL now.
+    Kill,
+}

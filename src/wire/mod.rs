@@ -1,0 +1,4 @@
+//! Messages between our processes. Shapes, limits and framing only; no descriptor is touched here.
+#![forbid(unsafe_code)]
+
+pub mod control;
