@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 /// A process id, always positive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "i32", into = "i32")]
 pub struct Pid(i32);
 
 impl Pid {
@@ -20,6 +21,19 @@ impl Pid {
     /// The number that system calls take.
     pub fn as_raw(self) -> i32 {
         self.0
+    }
+}
+
+impl TryFrom<i32> for Pid {
+    type Error = String;
+    fn try_from(raw: i32) -> Result<Pid, String> {
+        Pid::new(raw).ok_or_else(|| format!("a pid is positive, not {raw}"))
+    }
+}
+
+impl From<Pid> for i32 {
+    fn from(pid: Pid) -> i32 {
+        pid.0
     }
 }
 
