@@ -1,2 +1,7 @@
 //! The only place for system calls that need `libc` or `unsafe`.
 #![allow(unsafe_code)]
+
+pub mod acl;
+pub mod socket;
+#[cfg(test)]
+pub(crate) mod testing;
