@@ -198,7 +198,7 @@ pub fn make_blocking(fd: BorrowedFd<'_>) -> Result<(), Errno> {
     Ok(())
 }
 
-/// Claims a descriptor that this process was started with. Each number is claimed once, at start, before anything else is
+/// Claims a descriptor that this process was started with and makes it close-on-exec. Each number is claimed once, at start, before anything else is
 /// opened: from then on the result owns it.
 ///
 /// # Errors
@@ -214,7 +214,23 @@ pub fn claim(number: i32) -> Result<OwnedFd, Error> {
         return Err(closed);
     }
     // SAFETY: it is open, and by the rule above nobody else in this process owns it.
-    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+    let fd = unsafe { OwnedFd::from_raw_fd(number) };
+    match set_close_on_exec(fd.as_fd()) {
+        Ok(()) => Ok(fd),
+        Err(_) => Err(closed),
+    }
+}
+
+/// Another descriptor of the same socket, close-on-exec.
+///
+/// # Errors
+/// Where the process has no descriptor left.
+pub fn duplicate(fd: BorrowedFd<'_>) -> Result<OwnedFd, Error> {
+    fd.try_clone_to_owned().map_err(|error| Error::System {
+        verb: "duplicate",
+        address: format!("descriptor {}", fd.as_raw_fd()),
+        errno: Errno::from_raw(error.raw_os_error().unwrap_or(0)),
+    })
 }
 
 /// An address as the configuration writes it.
