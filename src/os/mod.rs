@@ -2,6 +2,8 @@
 #![allow(unsafe_code)]
 
 pub mod acl;
+pub mod clock;
+pub mod outlet;
 pub mod socket;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -1,0 +1,330 @@
+//! What workers write to FD 1 and 2: read from the pipe whatever happens, so that no worker ever waits for us, split
+//! into lines, and logged in php-fpm's words or as it is, so far as the rate allows. Owns no descriptor and no timer.
+
+use std::io;
+use std::os::fd::BorrowedFd;
+
+use nix::errno::Errno;
+
+use super::line;
+use super::rate::{Bucket, Dropped, Verdict};
+use super::split::Splitter;
+use crate::ids::{Moment, Pid, PoolName};
+
+/// The most that one `drain` reads, bytes: a full pipe of the default size, and the other workers get their turn.
+const TURN: usize = 64 * 1024;
+
+/// Whose output it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Source {
+    /// The worker's pool.
+    pub pool: PoolName,
+    /// The worker.
+    pub pid: Pid,
+    /// Which of its descriptors.
+    pub stream: Stream,
+}
+
+/// Which descriptor of a worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stream {
+    /// FD 1.
+    Stdout,
+    /// FD 2.
+    Stderr,
+}
+
+/// How lines are logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// `WARNING: [pool www] child 10576 said into stderr: "text"`, control characters escaped.
+    Decorated,
+    /// As they are: for workers that write a log format of their own.
+    Raw,
+}
+
+/// How much is logged. What is beyond is dropped and counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Longer lines are wrapped, bytes.
+    pub line: usize,
+    /// Bytes that may come at once.
+    pub burst: u64,
+    /// Bytes a second in the long run.
+    pub rate: u64,
+}
+
+impl Default for Limits {
+    /// Lines of 8 KiB; a burst of 1 MiB, which holds any stack trace; then 256 KiB a second.
+    fn default() -> Limits {
+        Limits { line: 8 * 1024, burst: 1024 * 1024, rate: 256 * 1024 }
+    }
+}
+
+/// Why `drain` came back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Drained {
+    /// There is nothing more for now; wait until the descriptor is readable.
+    Empty,
+    /// There may be more: call again in the next turn, without waiting.
+    More,
+    /// Every writer has closed; everything is logged.
+    Closed,
+}
+
+/// The output of one worker on one pipe.
+#[derive(Debug)]
+pub struct Capture {
+    source: Source,
+    form: Form,
+    splitter: Splitter,
+    bucket: Bucket,
+}
+
+impl Capture {
+    /// Nothing read yet, the whole burst to spend.
+    pub fn new(source: Source, form: Form, limits: Limits, now: Moment) -> Capture {
+        let bucket = Bucket::new(limits.burst, limits.rate, now);
+        Capture { source, form, splitter: Splitter::new(limits.line), bucket }
+    }
+
+    /// Whose output it is.
+    pub fn source(&self) -> &Source {
+        &self.source
+    }
+
+    /// Reads what the pipe holds, at most 64 KiB, and logs it. `pipe` must be non-blocking.
+    ///
+    /// # Errors
+    /// read(2) failed; the pipe is of no more use. What came before is logged.
+    pub fn drain(&mut self, pipe: BorrowedFd<'_>, now: Moment) -> io::Result<Drained> {
+        let log = &mut |output: Output<'_>| output.log();
+        let mut buffer = [0; TURN / 4];
+        let mut left = TURN;
+        while left > 0 {
+            match nix::unistd::read(pipe, &mut buffer[..left.min(TURN / 4)]) {
+                Ok(0) => {
+                    self.finish_to(log);
+                    return Ok(Drained::Closed);
+                }
+                Ok(length) => {
+                    self.feed(&buffer[..length], now, log);
+                    left -= length;
+                }
+                Err(Errno::EINTR) => {}
+                Err(Errno::EAGAIN) => return Ok(Drained::Empty),
+                Err(error) => {
+                    self.finish_to(log);
+                    return Err(error.into());
+                }
+            }
+        }
+        Ok(Drained::More)
+    }
+
+    /// Logs what is left of an unfinished line: nobody reads the pipe any more.
+    pub fn finish(&mut self) {
+        self.finish_to(&mut |output| output.log());
+    }
+
+    /// Takes in bytes of the worker and puts out what is to be logged.
+    fn feed(&mut self, bytes: &[u8], now: Moment, out: &mut impl FnMut(Output<'_>)) {
+        let Capture { source, form, splitter, bucket } = self;
+        splitter.feed(bytes, &mut |line| match bucket.judge(line.len() as u64, now) {
+            Verdict::Pass => out(Output::said(source, *form, line, End::Newline)),
+            Verdict::PassAfter(dropped) => {
+                out(Output::Dropped(source, dropped));
+                out(Output::said(source, *form, line, End::Newline));
+            }
+            Verdict::CloseAndDrop => out(Output::Dropping(source)),
+            Verdict::Drop => {}
+        });
+    }
+
+    fn finish_to(&mut self, out: &mut impl FnMut(Output<'_>)) {
+        let dropped = self.bucket.finish();
+        if let Some(dropped) = dropped {
+            out(Output::Dropped(&self.source, dropped));
+        }
+        // An unfinished line is one at most, and often the reason why the worker died: logged whatever the rate.
+        if let Some(rest) = self.splitter.finish() {
+            out(Output::said(&self.source, self.form, &rest, End::Closed));
+        }
+    }
+}
+
+/// How a line ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    Newline,
+    Closed,
+}
+
+/// One line to log.
+enum Output<'a> {
+    Raw(&'a [u8]),
+    Said(&'a Source, &'a [u8], End),
+    /// The worker writes too much.
+    Dropping(&'a Source),
+    /// So much was dropped.
+    Dropped(&'a Source, Dropped),
+}
+
+impl<'a> Output<'a> {
+    fn said(source: &'a Source, form: Form, text: &'a [u8], end: End) -> Output<'a> {
+        match form {
+            Form::Raw => Output::Raw(text),
+            Form::Decorated => Output::Said(source, text, end),
+        }
+    }
+
+    fn log(&self) {
+        match self {
+            Output::Raw(text) => super::raw(text),
+            // Rendering is worth its price only if somebody sees it.
+            _ if !::log::log_enabled!(::log::Level::Warn) => {}
+            decorated => ::log::warn!("{}", decorated.text()),
+        }
+    }
+
+    fn text(&self) -> String {
+        match self {
+            Output::Raw(text) => String::from_utf8_lossy(text).into_owned(),
+            Output::Said(source, text, end) => {
+                let mut out = format!("{source} said into {}: \"", source.stream);
+                line::escape_bytes(&mut out, text.strip_suffix(b"\r").unwrap_or(text));
+                out.push('"');
+                out.push_str(match end {
+                    End::Newline => "",
+                    End::Closed => ", pipe is closed",
+                });
+                out
+            }
+            Output::Dropping(source) => {
+                format!("{source} says too much into {}: dropping lines", source.stream)
+            }
+            Output::Dropped(source, Dropped { lines, bytes }) => {
+                format!("{source} said too much into {}: dropped {lines} lines, {bytes} bytes", source.stream)
+            }
+        }
+    }
+}
+
+impl std::fmt::Display for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "[pool {}] child {}", self.pool, self.pid)
+    }
+}
+
+impl std::fmt::Display for Stream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Stream::Stdout => "stdout",
+            Stream::Stderr => "stderr",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::os::fd::AsFd;
+    use std::time::Duration;
+
+    use nix::fcntl::{FcntlArg, OFlag, fcntl};
+
+    use super::*;
+
+    const START: Moment = Moment(Duration::from_secs(100));
+
+    fn capture(form: Form, limits: Limits) -> Capture {
+        let source = Source {
+            pool: PoolName::new("www").unwrap(),
+            pid: Pid::new(10576).unwrap(),
+            stream: Stream::Stderr,
+        };
+        Capture::new(source, form, limits, START)
+    }
+
+    fn fed(capture: &mut Capture, bytes: &[u8], now: Moment) -> Vec<String> {
+        let mut lines = Vec::new();
+        capture.feed(bytes, now, &mut |output| lines.push(output.text()));
+        lines
+    }
+
+    fn finished(capture: &mut Capture) -> Vec<String> {
+        let mut lines = Vec::new();
+        capture.finish_to(&mut |output| lines.push(output.text()));
+        lines
+    }
+
+    #[test]
+    fn lines_are_decorated_in_the_words_of_php_fpm() {
+        let mut capture = capture(Form::Decorated, Limits::default());
+        let lines = fed(&mut capture, b"one\r\ntwo \x1b[0m\xff\nthr", START);
+        assert_eq!(
+            lines,
+            [
+                r#"[pool www] child 10576 said into stderr: "one""#,
+                r#"[pool www] child 10576 said into stderr: "two \u{1b}[0m\xff""#
+            ]
+        );
+        let last = finished(&mut capture);
+        assert_eq!(last, [r#"[pool www] child 10576 said into stderr: "thr", pipe is closed"#]);
+        assert!(finished(&mut capture).is_empty());
+    }
+
+    #[test]
+    fn raw_lines_stay_as_they_are() {
+        let mut capture = capture(Form::Raw, Limits::default());
+        assert_eq!(fed(&mut capture, b"{\"a\":\t1}\n", START), ["{\"a\":\t1}"]);
+    }
+
+    #[test]
+    fn a_flood_is_dropped_and_counted() {
+        let limits = Limits { line: 100, burst: 650, rate: 100 };
+        let mut capture = capture(Form::Raw, limits);
+        let lines = fed(&mut capture, b"x\n".repeat(1000).as_slice(), START);
+        assert_eq!(lines.len(), 11, "{lines:?}");
+        assert_eq!(lines[10], "[pool www] child 10576 says too much into stderr: dropping lines");
+        let later = fed(&mut capture, b"y\n", START.after(Duration::from_secs(1)));
+        let dropped = "[pool www] child 10576 said too much into stderr: dropped 990 lines, 990 bytes";
+        assert_eq!(later, [dropped, "y"]);
+    }
+
+    #[test]
+    fn what_is_dropped_at_the_end_is_counted_too() {
+        let limits = Limits { line: 100, burst: 65, rate: 1 };
+        let mut capture = capture(Form::Raw, limits);
+        fed(&mut capture, b"1\n2\n3\nlast words", START);
+        assert_eq!(
+            finished(&mut capture),
+            ["[pool www] child 10576 said too much into stderr: dropped 2 lines, 2 bytes", "last words"]
+        );
+    }
+
+    #[test]
+    fn a_pipe_is_drained_in_bounded_turns_until_it_is_closed() {
+        let (reader, mut writer) = io::pipe().unwrap();
+        fcntl(&reader, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
+        fcntl(&writer, FcntlArg::F_SETPIPE_SZ(256 * 1024)).unwrap();
+        let mut capture = capture(Form::Raw, Limits { line: 100, burst: 0, rate: 0 });
+        assert_eq!(capture.drain(reader.as_fd(), START).unwrap(), Drained::Empty);
+        writer.write_all(&[b'x'; 100_000]).unwrap();
+        assert_eq!(capture.drain(reader.as_fd(), START).unwrap(), Drained::More);
+        assert_eq!(capture.drain(reader.as_fd(), START).unwrap(), Drained::Empty);
+        writer.write_all(b"end").unwrap();
+        drop(writer);
+        assert_eq!(capture.drain(reader.as_fd(), START).unwrap(), Drained::Closed);
+    }
+
+    #[test]
+    fn a_descriptor_that_cannot_be_read_is_an_error() {
+        let (_reader, writer) = io::pipe().unwrap();
+        let mut capture = capture(Form::Raw, Limits::default());
+        assert_eq!(
+            capture.drain(writer.as_fd(), START).unwrap_err().raw_os_error(),
+            Some(Errno::EBADF as i32)
+        );
+    }
+}

@@ -1,0 +1,162 @@
+//! Whole lines into something that may refuse: keeps the rest of a half-written line until it can be finished, and
+//! counts the lines that were lost meanwhile. Knows neither formats nor targets.
+
+use std::io::{self, Write};
+
+/// Writes lines to `sink`, never waiting for it.
+#[derive(Debug)]
+pub struct Writer<W> {
+    sink: W,
+    /// The rest of a line whose beginning is written already; nothing may come between.
+    tail: Vec<u8>,
+    loss: Option<Loss>,
+}
+
+/// Lines that could not be written since the last success.
+#[derive(Debug)]
+pub struct Loss {
+    /// How many.
+    pub lines: u64,
+    /// Why the first of them was lost.
+    pub cause: io::Error,
+}
+
+impl<W: Write> Writer<W> {
+    /// Nothing written and nothing lost yet.
+    pub fn new(sink: W) -> Writer<W> {
+        Writer { sink, tail: Vec::new(), loss: None }
+    }
+
+    /// Goes on with another sink. The rest of a half-written line counts as lost.
+    pub fn replace(&mut self, sink: W) {
+        self.sink = sink;
+        if !std::mem::take(&mut self.tail).is_empty() {
+            self.lose(io::ErrorKind::WouldBlock.into());
+        }
+    }
+
+    /// Writes one line with its end, at best with one write(2).
+    ///
+    /// # Errors
+    /// Nothing of the line was written, and nothing of it will be.
+    pub fn put(&mut self, line: &[u8]) -> io::Result<()> {
+        self.finish_tail()?;
+        let written = self.write_some(line)?;
+        self.tail.extend_from_slice(&line[written..]);
+        // The line has begun, so it counts as written; what is left goes out before the next one.
+        let _ = self.finish_tail();
+        Ok(())
+    }
+
+    /// Counts a line that `put` refused.
+    pub fn lose(&mut self, cause: io::Error) {
+        self.loss.get_or_insert(Loss { lines: 0, cause }).lines += 1;
+    }
+
+    /// What was lost and not reported yet.
+    pub fn loss(&self) -> Option<&Loss> {
+        self.loss.as_ref()
+    }
+
+    /// The loss is reported.
+    pub fn forget_loss(&mut self) {
+        self.loss = None;
+    }
+
+    fn finish_tail(&mut self) -> io::Result<()> {
+        while !self.tail.is_empty() {
+            let rest = std::mem::take(&mut self.tail);
+            let written = self.write_some(&rest);
+            self.tail = rest;
+            self.tail.drain(..written?);
+        }
+        Ok(())
+    }
+
+    fn write_some(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        loop {
+            match self.sink.write(bytes) {
+                Ok(0) if !bytes.is_empty() => return Err(io::ErrorKind::WriteZero.into()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                other => return other,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use super::*;
+
+    /// Takes as many bytes as the script says for each call, then everything; `None` is a full disk.
+    #[derive(Default)]
+    struct Fake {
+        script: VecDeque<Option<usize>>,
+        text: Vec<u8>,
+        calls: usize,
+    }
+
+    impl Write for Fake {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.calls += 1;
+            let room = match self.script.pop_front() {
+                None => bytes.len(),
+                Some(Some(room)) => room.min(bytes.len()),
+                Some(None) => return Err(io::Error::from_raw_os_error(libc_enospc())),
+            };
+            self.text.extend_from_slice(&bytes[..room]);
+            Ok(room)
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn libc_enospc() -> i32 {
+        nix::errno::Errno::ENOSPC as i32
+    }
+
+    fn writer(script: &[Option<usize>]) -> Writer<Fake> {
+        Writer::new(Fake { script: script.iter().copied().collect(), ..Fake::default() })
+    }
+
+    #[test]
+    fn a_line_is_one_write() {
+        let mut writer = writer(&[]);
+        writer.put(b"one\n").unwrap();
+        assert_eq!(writer.sink.calls, 1);
+        assert_eq!(writer.sink.text, b"one\n");
+    }
+
+    #[test]
+    fn a_refused_line_is_an_error_and_leaves_no_trace() {
+        let mut writer = writer(&[None]);
+        let error = writer.put(b"one\n").unwrap_err();
+        writer.lose(error);
+        writer.put(b"two\n").unwrap();
+        assert_eq!(writer.sink.text, b"two\n");
+        assert_eq!(writer.loss().unwrap().lines, 1);
+        assert_eq!(writer.loss().unwrap().cause.raw_os_error(), Some(libc_enospc()));
+    }
+
+    #[test]
+    fn half_a_line_is_finished_before_the_next() {
+        let mut writer = writer(&[Some(2), None, None]);
+        writer.put(b"one\n").unwrap();
+        assert!(writer.put(b"lost\n").is_err());
+        writer.put(b"two\n").unwrap();
+        assert_eq!(writer.sink.text, b"one\ntwo\n");
+    }
+
+    #[test]
+    fn a_new_sink_starts_with_a_whole_line() {
+        let mut writer = writer(&[Some(2), None]);
+        writer.put(b"one\n").unwrap();
+        writer.replace(Fake::default());
+        writer.put(b"two\n").unwrap();
+        assert_eq!(writer.sink.text, b"two\n");
+        assert_eq!(writer.loss().unwrap().lines, 1);
+    }
+}
