@@ -3,7 +3,14 @@
 
 pub mod acl;
 pub mod clock;
+pub mod errno;
+pub mod limits;
 pub mod outlet;
+pub mod process;
+pub mod session;
+pub mod signal;
 pub mod socket;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod users;
+pub mod wait;

@@ -1,0 +1,85 @@
+//! fpmd's own limit of open files (`getrlimit(2)`, RLIMIT_NOFILE). Those of workers are set in `process`.
+
+use std::fmt;
+
+use nix::errno::Errno;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+use crate::os::errno::Cause;
+
+/// RLIMIT_NOFILE as fpmd was started with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OriginalLimit {
+    /// What `open(2)` obeys.
+    pub soft: u64,
+    /// What an unprivileged process may raise `soft` to.
+    pub hard: u64,
+}
+
+/// Reads the limit as it is now.
+///
+/// # Errors
+/// The kernel has none; it always has.
+pub fn open_files() -> Result<OriginalLimit, LimitError> {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).map_err(LimitError::read)?;
+    Ok(OriginalLimit { soft, hard })
+}
+
+/// Raises our soft limit to the hard one and returns what it was: the master has pipes and sockets of every worker, while
+/// workers get the old limit back, as `select(2)` breaks above 1024.
+///
+/// # Errors
+/// The limit stays as it was.
+pub fn raise_open_files() -> Result<OriginalLimit, LimitError> {
+    let original = open_files()?;
+    if original.soft != original.hard {
+        setrlimit(Resource::RLIMIT_NOFILE, original.hard, original.hard)
+            .map_err(|errno| LimitError::Raise { to: original.hard, cause: errno.into() })?;
+    }
+    Ok(original)
+}
+
+/// Why the limit could not be read or raised.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LimitError {
+    /// It could not be read.
+    Read(Cause),
+    /// It could not be raised.
+    Raise {
+        /// The wanted soft limit.
+        to: u64,
+        /// Why not.
+        cause: Cause,
+    },
+}
+
+impl LimitError {
+    fn read(errno: Errno) -> LimitError {
+        LimitError::Read(errno.into())
+    }
+}
+
+impl fmt::Display for LimitError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            LimitError::Read(cause) => write!(f, "cannot read the limit of open files: {cause}"),
+            LimitError::Raise { to, cause } => {
+                write!(f, "cannot raise the limit of open files to {to}: {cause}")
+            }
+        }
+    }
+}
+
+impl std::error::Error for LimitError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_soft_limit_becomes_the_hard_one() {
+        let original = raise_open_files().expect("a soft limit may be raised");
+        let now = open_files().expect("there is a limit");
+        assert_eq!((now.soft, now.hard), (original.hard, original.hard));
+    }
+}
