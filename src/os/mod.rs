@@ -9,6 +9,7 @@ pub mod outlet;
 pub mod process;
 pub mod session;
 pub mod signal;
+pub mod sockdiag;
 pub mod socket;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -1,0 +1,393 @@
+//! Sockets as the kernel sees them, by sock_diag(7): how many connections wait at a listener, and which connections a
+//! listener's workers have accepted. Needs no privilege. Which process holds a connection is told by `procfs`.
+//!
+//! The codec is our own: two requests and two answers of fixed form are shorter than the use of a general netlink crate,
+//! which would bring three more crates into the master.
+
+mod netlink;
+
+use std::collections::HashSet;
+use std::fmt;
+use std::mem::MaybeUninit;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+
+use nix::errno::Errno;
+use nix::sys::socket::{self as sys, AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType};
+use nix::sys::stat::fstat;
+
+use self::netlink::{Attributes, Message, Messages, u16_at, u32_at};
+use super::socket::{Listener, LocalName};
+
+/// `SOCK_DIAG_BY_FAMILY`.
+const BY_FAMILY: u16 = 20;
+/// `NLM_F_REQUEST`, and with it `NLM_F_ROOT | NLM_F_MATCH` for a dump.
+const REQUEST: u16 = 0x001;
+const DUMP: u16 = 0x301;
+/// `UDIAG_SHOW_NAME` and `UDIAG_SHOW_RQLEN`, what to tell of a Unix socket.
+const SHOW_NAME: u32 = 0x01;
+const SHOW_QUEUE: u32 = 0x10;
+/// `UNIX_DIAG_NAME` and `UNIX_DIAG_RQLEN`, where it is told.
+const NAME: u16 = 0;
+const QUEUE: u16 = 4;
+/// Bytes of `struct unix_diag_msg` and of `struct inet_diag_msg`, in front of the attributes.
+const UNIX_MESSAGE: usize = 16;
+const INET_MESSAGE: usize = 72;
+/// `TCP_LISTEN`: the state that accepted connections never have.
+const LISTEN: u32 = 10;
+/// States in which a process may still hold the descriptor: established, both FIN_WAIT (php-cgi shuts its side down and
+/// waits for the peer), CLOSE_WAIT, LAST_ACK, CLOSING.
+const HELD: u32 = 1 << 1 | 1 << 4 | 1 << 5 | 1 << 8 | 1 << 9 | 1 << 11;
+
+/// Why the kernel's sockets could not be seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Error {
+    what: &'static str,
+    errno: Errno,
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot {}: {}", self.what, self.errno.desc())
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// Connections that wait at a listener, and how many may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Queue {
+    /// Connections that nobody has accepted yet.
+    pub pending: u32,
+    /// The backlog in force. The kernel lets one more wait.
+    pub limit: u32,
+    /// How this was found: `sock_diag` or `TCP_INFO`.
+    pub method: &'static str,
+}
+
+/// Inode numbers of accepted connections.
+pub type Inodes = HashSet<u64>;
+
+/// A netlink socket for questions about sockets. Never waits: the kernel has its answer ready when a question is sent.
+#[derive(Debug)]
+pub struct SockDiag {
+    fd: OwnedFd,
+    sequence: u32,
+    buffer: Box<[u8]>,
+}
+
+impl SockDiag {
+    /// # Errors
+    /// Where the kernel has no sock_diag, or the process no descriptor left.
+    pub fn open() -> Result<SockDiag, Error> {
+        let protocol = SockProtocol::NetlinkSockDiag;
+        let fd = sys::socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol)
+            .map_err(|errno| Error { what: "open a sock_diag socket", errno })?;
+        Ok(SockDiag { fd, sequence: 0, buffer: vec![0; 32 * 1024].into_boxed_slice() })
+    }
+
+    /// The accept queue of `listener`; `None` for a kind of socket that has no way to tell.
+    ///
+    /// # Errors
+    /// The kernel's answer.
+    pub fn queue(&mut self, listener: &Listener) -> Result<Option<Queue>, Error> {
+        match listener.local_name() {
+            LocalName::Inet(_) => tcp_queue(listener).map(Some),
+            LocalName::Path(_) | LocalName::Abstract(_) => self.unix_queue(listener),
+            LocalName::Other => Ok(None),
+        }
+    }
+
+    /// Inodes of all connections accepted from any of `listeners` and still open somewhere. A connection that waits to be
+    /// accepted has no inode yet and is not among them.
+    ///
+    /// # Errors
+    /// The kernel's answer.
+    pub fn accepted<'a>(
+        &mut self,
+        listeners: impl IntoIterator<Item = &'a LocalName>,
+    ) -> Result<Inodes, Error> {
+        let mut inodes = Inodes::new();
+        let mut unix: HashSet<Vec<u8>> = HashSet::new();
+        for name in listeners {
+            match name {
+                LocalName::Inet(local) => self.accepted_tcp(*local, &mut inodes)?,
+                LocalName::Path(path) => drop(unix.insert(path.as_os_str().as_bytes().to_vec())),
+                LocalName::Abstract(name) => drop(unix.insert([b"\0", name.as_slice()].concat())),
+                LocalName::Other => {}
+            }
+        }
+        if !unix.is_empty() {
+            self.accepted_unix(&unix, &mut inodes)?;
+        }
+        Ok(inodes)
+    }
+
+    fn accepted_unix(&mut self, names: &HashSet<Vec<u8>>, inodes: &mut Inodes) -> Result<(), Error> {
+        let request = unix_request(!(1 << LISTEN), 0, SHOW_NAME);
+        self.ask(DUMP, &request, |message| {
+            let name = unix_attribute(message, NAME).map(without_nul);
+            if name.is_some_and(|name| names.contains(name)) {
+                inodes.extend(unix_inode(message));
+            }
+        })
+    }
+
+    fn accepted_tcp(&mut self, local: SocketAddr, inodes: &mut Inodes) -> Result<(), Error> {
+        self.ask(DUMP, &inet_request(local), |message| {
+            if inet_is_local(message, local) {
+                inodes.extend(inet_inode(message));
+            }
+        })
+    }
+
+    fn unix_queue(&mut self, listener: &Listener) -> Result<Option<Queue>, Error> {
+        let failed = |errno| Error { what: "look at a listening socket", errno };
+        // The inode number in sockfs; sock_diag knows 32 bits of it, the kernel gives out no more.
+        let inode = fstat(listener.as_fd()).map_err(failed)?.st_ino as u32;
+        let mut queue = None;
+        self.ask(REQUEST, &unix_request(u32::MAX, inode, SHOW_QUEUE), |message| {
+            if let Some(value) = unix_attribute(message, QUEUE) {
+                let both = (u32_at(value, 0), u32_at(value, 4));
+                if let (Some(pending), Some(limit)) = both {
+                    queue = Some(Queue { pending, limit, method: "sock_diag" });
+                }
+            }
+        })?;
+        Ok(queue)
+    }
+
+    /// Sends one question and hands every answer to `each`.
+    fn ask(&mut self, flags: u16, request: &[u8], mut each: impl FnMut(&[u8])) -> Result<(), Error> {
+        self.sequence = self.sequence.wrapping_add(1);
+        let question = netlink::message(BY_FAMILY, flags, self.sequence, request);
+        let failed = |errno| Error { what: "ask sock_diag", errno };
+        sys::send(self.fd.as_raw_fd(), &question, MsgFlags::empty()).map_err(failed)?;
+        loop {
+            let length = match sys::recv(self.fd.as_raw_fd(), &mut self.buffer, MsgFlags::MSG_DONTWAIT) {
+                Ok(length) => length,
+                Err(Errno::EINTR) => continue,
+                Err(errno) => return Err(failed(errno)),
+            };
+            for message in Messages(&self.buffer[..length]) {
+                // What an abandoned question left behind.
+                if message.sequence != self.sequence {
+                    continue;
+                }
+                match end_of(&message) {
+                    Some(Ok(())) => return Ok(()),
+                    Some(Err(errno)) => return Err(failed(errno)),
+                    None => each(message.payload),
+                }
+                if flags == REQUEST {
+                    return Ok(());
+                }
+            }
+        }
+    }
+}
+
+/// Whether a message ends the answer, and how.
+fn end_of(message: &Message<'_>) -> Option<Result<(), Errno>> {
+    match message.kind {
+        netlink::DONE => Some(Ok(())),
+        netlink::ERROR => match u32_at(message.payload, 0).map(|code| code as i32) {
+            Some(0) => Some(Ok(())),
+            Some(code) => Some(Err(Errno::from_raw(code.saturating_neg()))),
+            None => Some(Err(Errno::EBADMSG)),
+        },
+        _ => None,
+    }
+}
+
+/// The accept queue of a listening TCP socket: Linux reuses two counters of `struct tcp_info` for it, see tcp(7).
+fn tcp_queue(listener: &Listener) -> Result<Queue, Error> {
+    let mut info = MaybeUninit::<libc::tcp_info>::zeroed();
+    let mut length = size_of::<libc::tcp_info>() as libc::socklen_t;
+    // SAFETY: the kernel writes at most `length` bytes, which is the size of `info`.
+    let done = unsafe {
+        libc::getsockopt(
+            listener.as_fd().as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_INFO,
+            info.as_mut_ptr().cast(),
+            &raw mut length,
+        )
+    };
+    Errno::result(done).map_err(|errno| Error { what: "look at a listening socket", errno })?;
+    // SAFETY: all bits zero is a valid value of this structure of integers, and the kernel wrote over some of it.
+    let info = unsafe { info.assume_init() };
+    Ok(Queue { pending: info.tcpi_unacked, limit: info.tcpi_sacked, method: "TCP_INFO" })
+}
+
+/// `struct unix_diag_req`; an inode of 0 asks for all.
+fn unix_request(states: u32, inode: u32, show: u32) -> Vec<u8> {
+    let mut request = vec![libc::AF_UNIX as u8, 0, 0, 0];
+    // The last two words are a cookie; all ones are `INET_DIAG_NOCOOKIE`.
+    for word in [states, inode, show, u32::MAX, u32::MAX] {
+        request.extend(word.to_ne_bytes());
+    }
+    request
+}
+
+/// `struct inet_diag_req_v2`: the kernel itself compares the local port.
+fn inet_request(local: SocketAddr) -> Vec<u8> {
+    let family = if local.is_ipv6() { libc::AF_INET6 } else { libc::AF_INET };
+    let mut request = vec![family as u8, libc::IPPROTO_TCP as u8, 0, 0];
+    request.extend(HELD.to_ne_bytes());
+    request.extend(local.port().to_be_bytes());
+    // Remote port, both addresses and the interface: any; then no cookie.
+    request.extend([0; 2 + 16 + 16 + 4]);
+    request.extend([0xff; 8]);
+    request
+}
+
+fn unix_attribute(message: &[u8], wanted: u16) -> Option<&[u8]> {
+    let mut attributes = Attributes(message.get(UNIX_MESSAGE..)?);
+    attributes.find(|(kind, _)| *kind == wanted).map(|(_, value)| value)
+}
+
+fn unix_inode(message: &[u8]) -> Option<u64> {
+    u32_at(message, 4).map(u64::from).filter(|inode| *inode != 0)
+}
+
+/// Paths are told with their NUL, abstract names begin with theirs.
+fn without_nul(name: &[u8]) -> &[u8] {
+    match name {
+        [0, ..] => name,
+        [path @ .., 0] => path,
+        path => path,
+    }
+}
+
+fn inet_inode(message: &[u8]) -> Option<u64> {
+    u32_at(message, INET_MESSAGE - 4).map(u64::from).filter(|inode| *inode != 0)
+}
+
+/// Whether a connection was accepted by the listener at `local`: same port, and same address unless it listens on all.
+fn inet_is_local(message: &[u8], local: SocketAddr) -> bool {
+    let port = u16_at(message, 4).map(u16::from_be);
+    let Some(bytes) = message.get(8..24).and_then(|bytes| <[u8; 16]>::try_from(bytes).ok()) else {
+        return false;
+    };
+    let address = match local {
+        SocketAddr::V4(_) => IpAddr::from([bytes[0], bytes[1], bytes[2], bytes[3]]),
+        SocketAddr::V6(_) => IpAddr::from(Ipv6Addr::from(bytes)),
+    };
+    port == Some(local.port()) && (local.ip().is_unspecified() || local.ip() == address)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream};
+    use std::os::linux::net::SocketAddrExt;
+    use std::os::unix::net::{UnixListener, UnixStream};
+
+    use super::*;
+    use crate::config::model::ListenAddress;
+    use crate::os::testing::TempDir;
+
+    fn adopt(fd: OwnedFd) -> Listener {
+        Listener::adopt(fd, ListenAddress::Systemd("test".into())).unwrap()
+    }
+
+    fn inode(fd: impl AsFd) -> u64 {
+        fstat(fd).unwrap().st_ino
+    }
+
+    fn accepted(listener: &Listener) -> Inodes {
+        SockDiag::open().unwrap().accepted([listener.local_name()]).unwrap()
+    }
+
+    #[test]
+    fn queue_and_connections_of_a_path() {
+        let dir = TempDir::new();
+        let path = dir.join("x.sock");
+        let std = UnixListener::bind(&path).unwrap();
+        let listener = adopt(std.try_clone().unwrap().into());
+        let mut diag = SockDiag::open().unwrap();
+        let limit = diag.queue(&listener).unwrap().unwrap().limit;
+        let clients: Vec<_> = (0..3).map(|_| UnixStream::connect(&path).unwrap()).collect();
+        assert_eq!(diag.queue(&listener), Ok(Some(Queue { pending: 3, limit, method: "sock_diag" })));
+        assert_eq!(accepted(&listener), Inodes::new(), "none is accepted yet");
+        let (one, _) = std.accept().unwrap();
+        let (two, _) = std.accept().unwrap();
+        assert_eq!(accepted(&listener), Inodes::from([inode(&one), inode(&two)]));
+        drop(clients);
+        assert_eq!(accepted(&listener).len(), 2, "the worker still holds them");
+        drop(one);
+        assert_eq!(accepted(&listener), Inodes::from([inode(&two)]));
+        assert_eq!(diag.queue(&listener).unwrap().unwrap().pending, 1);
+    }
+
+    #[test]
+    fn connections_of_an_abstract_name() {
+        let name = format!("fpmd-diag-{}", std::process::id());
+        let address = std::os::unix::net::SocketAddr::from_abstract_name(&name).unwrap();
+        let std = UnixListener::bind_addr(&address).unwrap();
+        let listener = adopt(std.try_clone().unwrap().into());
+        let _client = UnixStream::connect_addr(&address).unwrap();
+        let (served, _) = std.accept().unwrap();
+        assert_eq!(accepted(&listener), Inodes::from([inode(&served)]));
+    }
+
+    #[test]
+    fn queue_and_connections_of_tcp() {
+        for bound in ["127.0.0.1:0", "[::]:0", "0.0.0.0:0"] {
+            let Ok(std) = TcpListener::bind(bound) else { continue };
+            let listener = adopt(std.try_clone().unwrap().into());
+            let port = std.local_addr().unwrap().port();
+            let _one = TcpStream::connect(("127.0.0.1", port)).unwrap();
+            let two = TcpStream::connect(("127.0.0.1", port)).unwrap();
+            let mut diag = SockDiag::open().unwrap();
+            let queue = diag.queue(&listener).unwrap().unwrap();
+            assert_eq!((queue.pending, queue.method), (2, "TCP_INFO"));
+            assert!(queue.limit > 0);
+            let first = std.accept().unwrap().0;
+            let second = std.accept().unwrap().0;
+            drop(two);
+            let both = Inodes::from([inode(&first), inode(&second)]);
+            assert_eq!(accepted(&listener), both, "{bound}, with one half closed by its client");
+            first.shutdown(std::net::Shutdown::Write).unwrap();
+            assert_eq!(accepted(&listener), both, "{bound}, with one half closed by the worker");
+        }
+    }
+
+    #[test]
+    fn another_address_on_the_same_port_does_not_count() {
+        let std = TcpListener::bind("127.0.0.2:0").unwrap();
+        let port = std.local_addr().unwrap().port();
+        let other = adopt(TcpListener::bind(("127.0.0.1", port)).unwrap().into());
+        let _client = TcpStream::connect(("127.0.0.2", port)).unwrap();
+        let _served = std.accept().unwrap();
+        assert_eq!(accepted(&other), Inodes::new());
+        assert_eq!(accepted(&adopt(std.into())).len(), 1);
+    }
+
+    #[test]
+    fn a_long_dump_is_read_to_its_end_and_the_next_question_is_answered() {
+        let dir = TempDir::new();
+        let path = dir.join(&"long".repeat(10));
+        let std = UnixListener::bind(&path).unwrap();
+        let listener = adopt(std.try_clone().unwrap().into());
+        let pairs: Vec<_> =
+            (0..100).map(|_| (UnixStream::connect(&path).unwrap(), std.accept().unwrap())).collect();
+        let mut diag = SockDiag::open().unwrap();
+        diag.buffer = vec![0; 4096].into_boxed_slice();
+        for _ in 0..2 {
+            assert_eq!(diag.accepted([listener.local_name()]).unwrap().len(), pairs.len());
+            assert_eq!(diag.queue(&listener).unwrap().unwrap().pending, 0);
+        }
+    }
+
+    #[test]
+    fn short_messages_tell_nothing() {
+        assert_eq!(unix_attribute(&[0; 15], NAME), None);
+        assert_eq!(unix_inode(&[0; 7]), None);
+        assert_eq!(inet_inode(&[0; 71]), None);
+        assert!(!inet_is_local(&[0; 23], "0.0.0.0:0".parse().unwrap()));
+        assert_eq!(without_nul(b"/x\0"), b"/x");
+        assert_eq!(without_nul(b"\0x\0"), b"\0x\0");
+    }
+}
