@@ -12,9 +12,8 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
 
-use nix::time::{ClockId, clock_gettime};
-
 use crate::config::model::ListenAddress;
+use crate::os::clock;
 use crate::os::socket::{self, Listener};
 
 /// Variables that are meant for fpmd alone: a worker that inherited them would take our sockets for its own, or tell the
@@ -213,8 +212,7 @@ impl Notifier {
     /// A reload begins; [`Notifier::ready`] ends it, whatever came of it. `Type=notify-reload` wants the time in the same
     /// datagram.
     pub fn reloading(&self) {
-        let micros =
-            clock_gettime(ClockId::CLOCK_MONOTONIC).map(Duration::from).unwrap_or_default().as_micros();
+        let micros = clock::monotonic().0.as_micros();
         self.notify(&format!("RELOADING=1\nMONOTONIC_USEC={micros}\nSTATUS=Reloading"));
     }
 

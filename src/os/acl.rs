@@ -11,6 +11,7 @@ use std::path::Path;
 use nix::errno::Errno;
 
 use crate::ids::{Gid, Uid};
+use crate::os::errno::Cause;
 
 /// The attribute's name, see xattr(7).
 const ATTRIBUTE: &CStr = c"system.posix_acl_access";
@@ -46,7 +47,7 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Error::Unsupported => f.write_str("the file system does not support POSIX access lists"),
-            Error::Kernel(errno) => f.write_str(errno.desc()),
+            Error::Kernel(errno) => Cause(*errno).fmt(f),
         }
     }
 }

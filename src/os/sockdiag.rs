@@ -18,6 +18,7 @@ use nix::sys::socket::{self as sys, AddressFamily, MsgFlags, SockFlag, SockProto
 use nix::sys::stat::fstat;
 
 use self::netlink::{Attributes, Message, Messages, u16_at, u32_at};
+use super::errno::Cause;
 use super::socket::{Listener, LocalName};
 
 /// `SOCK_DIAG_BY_FAMILY`.
@@ -49,7 +50,7 @@ pub struct Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "cannot {}: {}", self.what, self.errno.desc())
+        write!(f, "cannot {}: {}", self.what, Cause(self.errno))
     }
 }
 

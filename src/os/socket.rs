@@ -20,6 +20,7 @@ use nix::sys::socket::{self as sys, AddressFamily, SockFlag, SockType, SockaddrS
 pub use self::error::Error;
 use self::unix::OwnedPath;
 use crate::config::model::{ListenAddress, SocketSettings};
+use crate::os::errno::Cause;
 
 /// One listening stream socket, blocking and close-on-exec.
 ///
@@ -229,7 +230,7 @@ pub fn duplicate(fd: BorrowedFd<'_>) -> Result<OwnedFd, Error> {
     fd.try_clone_to_owned().map_err(|error| Error::System {
         verb: "duplicate",
         address: format!("descriptor {}", fd.as_raw_fd()),
-        errno: Errno::from_raw(error.raw_os_error().unwrap_or(0)),
+        errno: Cause::from(error).0,
     })
 }
 

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use nix::errno::Errno;
 
 use crate::os::acl;
+use crate::os::errno::Cause;
 
 /// Why there is no listening socket, or why its settings could not be applied.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -98,7 +99,7 @@ impl fmt::Display for Error {
                 write!(f, "cannot bind '{address}': the directory '{}' does not exist", directory.display())
             }
             Error::System { verb, address, errno } => {
-                write!(f, "cannot {verb} '{address}': {}{}", errno.desc(), hint(verb, address, *errno))
+                write!(f, "cannot {verb} '{address}': {}{}", Cause(*errno), hint(verb, address, *errno))
             }
             Error::Acl { address, cause } => {
                 write!(f, "cannot set the access list of '{address}': {cause}")

@@ -21,6 +21,7 @@ use super::error::Error;
 use crate::config::model::SocketSettings;
 use crate::ids::{Gid, Uid};
 use crate::os::acl;
+use crate::os::errno::Cause;
 
 /// The longest path: `sun_path` less its NUL.
 const PATH_MAX_BYTES: usize = 107;
@@ -127,7 +128,7 @@ fn clear_stale(path: &Path, name: &UnixAddr) -> Result<(), Error> {
     let meta = match fs::symlink_metadata(path) {
         Ok(meta) => meta,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(failed("look at", path, errno_of(&error))),
+        Err(error) => return Err(failed("look at", path, Cause::from(error).0)),
     };
     if !meta.file_type().is_socket() {
         return Err(Error::Occupied { address: address(), kind: kind(meta.file_type()) });
@@ -140,7 +141,7 @@ fn clear_stale(path: &Path, name: &UnixAddr) -> Result<(), Error> {
     match fs::rename(path, &aside) {
         Ok(()) => {}
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(failed("replace the stale socket", path, errno_of(&error))),
+        Err(error) => return Err(failed("replace the stale socket", path, Cause::from(error).0)),
     }
     if inode(&aside) == Some(stale) {
         return unistd::unlink(&aside).map_err(|errno| failed("remove the stale socket", path, errno));
@@ -150,7 +151,7 @@ fn clear_stale(path: &Path, name: &UnixAddr) -> Result<(), Error> {
     drop(fs::remove_file(&aside));
     match restored {
         Ok(()) => Err(Error::InUse { address: address() }),
-        Err(error) => Err(failed("put back", path, errno_of(&error))),
+        Err(error) => Err(failed("put back", path, Cause::from(error).0)),
     }
 }
 
@@ -221,8 +222,4 @@ pub(super) fn kind(file: FileType) -> &'static str {
 
 fn failed(verb: &'static str, path: &Path, errno: Errno) -> Error {
     Error::System { verb, address: path.display().to_string(), errno }
-}
-
-fn errno_of(error: &std::io::Error) -> Errno {
-    Errno::from_raw(error.raw_os_error().unwrap_or(0))
 }
