@@ -1,4 +1,29 @@
 //! The configuration file, from text to a valid model. Reads no file itself: `load` asks a `Host` for texts.
+//!
+//! `keys` is the one table of settings; what is known, its default, the dump, the suggestions and the refusals
+//! come from it. The man page of all this is fpmd.toml(5).
 #![forbid(unsafe_code)]
 
+mod dump;
+pub mod error;
+pub mod host;
+mod identity;
+mod include;
+pub mod keys;
+mod listen;
 pub mod model;
+mod nearest;
+mod pool;
+mod resolve;
+mod source;
+#[cfg(test)]
+pub mod testing;
+pub mod values;
+mod walk;
+mod worker;
+
+pub use dump::{changed_until_restart, dump};
+pub use error::{Cause, Error, Errors, Place};
+pub use host::Host;
+pub use model::Config;
+pub use resolve::{load, load_text};

@@ -3,6 +3,7 @@
 //! Every value is filled in (a default is already applied) and valid on its own; `--dump` prints this.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -225,4 +226,30 @@ pub struct ProcessManagement {
 pub enum PmMode {
     /// Always `max_children`.
     Static,
+}
+
+impl fmt::Display for ListenAddress {
+    /// As the configuration writes it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ListenAddress::Tcp(address) => address.fmt(f),
+            ListenAddress::Port(port) => port.fmt(f),
+            ListenAddress::Unix(path) => path.display().fmt(f),
+            ListenAddress::Abstract(name) => write!(f, "@{name}"),
+            ListenAddress::Systemd(name) => write!(f, "systemd:{name}"),
+        }
+    }
+}
+
+impl LogLevel {
+    /// php-fpm's word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            LogLevel::Alert => "alert",
+            LogLevel::Error => "error",
+            LogLevel::Warning => "warning",
+            LogLevel::Notice => "notice",
+            LogLevel::Debug => "debug",
+        }
+    }
 }

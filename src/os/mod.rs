@@ -4,6 +4,7 @@
 pub mod acl;
 pub mod clock;
 pub mod errno;
+pub mod host;
 pub mod limits;
 pub mod outlet;
 pub mod process;

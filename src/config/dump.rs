@@ -1,0 +1,198 @@
+//! `--dump`: the configuration in force as TOML, every setting with its value, in the order of the table. It loads
+//! again to the same configuration.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::path::Path;
+
+use super::keys::{self, Applies, Key, Section, Support};
+use super::model::{
+    Config, Dispatch, Global, Group, ListenAddress, LogFormat, LogTarget, PmMode, Pool, User,
+};
+use super::pool::UNIX_ONLY;
+use super::values::{show_duration, show_mode, show_size};
+use crate::ids::Signal;
+
+/// The whole configuration as TOML. Settings that are not set are comments; those that are not supported yet are
+/// left out.
+pub fn dump(config: &Config) -> String {
+    let mut out = String::from("[global]\n");
+    table(&mut out, Section::Global, |name| global_value(&config.global, name));
+    for (name, pool) in &config.pools {
+        let name = key_text(name.as_str());
+        let _ = writeln!(out, "\n[pool.{name}]");
+        table(&mut out, Section::Pool, |name| pool_value(pool, name));
+        let _ = writeln!(out, "\n[pool.{name}.pm]");
+        table(&mut out, Section::Pm, |name| pm_value(pool, name));
+    }
+    out
+}
+
+/// The names of `[global]` settings that differ and that a reload cannot apply.
+pub fn changed_until_restart(old: &Global, new: &Global) -> Vec<&'static str> {
+    keys::of(Section::Global)
+        .filter(|key| key.applies == Applies::Restart)
+        .map(|key| key.name)
+        .filter(|name| global_value(old, name) != global_value(new, name))
+        .collect()
+}
+
+fn table(out: &mut String, section: Section, value: impl Fn(&str) -> Option<String>) {
+    for Key { name, default, .. } in keys::of(section).filter(|key| key.support == Support::Supported) {
+        let _ = match (value(name), default) {
+            (Some(value), _) => writeln!(out, "{name} = {value}"),
+            (None, keys::Default::Unset(words)) => writeln!(out, "# {name} is not set: {words}"),
+            (None, _) => writeln!(out, "# {name} does not apply here"),
+        };
+    }
+}
+
+fn global_value(global: &Global, name: &str) -> Option<String> {
+    match name {
+        "pid_file" => global.pid_file.as_deref().map(path),
+        "log" => Some(match &global.log {
+            LogTarget::Stderr => quote("stderr"),
+            LogTarget::Stdout => quote("stdout"),
+            LogTarget::Syslog => quote("syslog"),
+            LogTarget::Journal => quote("journal"),
+            LogTarget::File(file) => path(file),
+        }),
+        "log_level" => Some(quote(global.log_level.as_str())),
+        "log_format" => Some(match global.log_format {
+            LogFormat::Text => quote("text"),
+            LogFormat::Json => quote("json"),
+        }),
+        "control_socket" => Some(path(&global.control_socket)),
+        "control_group" => global.control_group.as_ref().map(|group| quote(&group.name)),
+        // What was included is in the dump itself.
+        "include" => Some("[]".to_owned()),
+        "runtime_dir" => Some(path(&global.runtime_dir)),
+        "process_max" => Some(global.process_max.to_string()),
+        "process_control_timeout" => Some(quote(&show_duration(global.process_control_timeout))),
+        _ => None,
+    }
+}
+
+fn pool_value(pool: &Pool, name: &str) -> Option<String> {
+    let unix = pool.listen.iter().any(|address| matches!(address, ListenAddress::Unix(_)));
+    if UNIX_ONLY.contains(&name) {
+        return unix.then(|| socket_value(pool, name)).flatten();
+    }
+    match name {
+        "listen" => Some(listen(&pool.listen)),
+        "listen_backlog" => Some(pool.socket.backlog.to_string()),
+        "command" => Some(array(pool.command.iter().map(|text| quote(text)))),
+        "dispatch" => Some(match pool.dispatch {
+            Dispatch::Direct => quote("direct"),
+        }),
+        "user" => pool.user.as_ref().map(|user| quote(&user.name)),
+        "group" => pool.group.as_ref().map(|group| quote(&group.name)),
+        "supplementary_groups" => pool.supplementary_groups.as_deref().map(groups),
+        "chroot" => pool.chroot.as_deref().map(path),
+        "directory" => pool.directory.as_deref().map(path),
+        "umask" => pool.umask.map(|bits| quote(&show_mode(bits))),
+        "process_priority" => pool.process_priority.map(|nice| nice.to_string()),
+        "rlimit_files" => pool.rlimit_files.map(|files| files.to_string()),
+        "rlimit_core" => pool.rlimit_core.map(|bytes| match bytes {
+            u64::MAX => quote("unlimited"),
+            bytes => quote(&show_size(bytes)),
+        }),
+        "env" => Some(variables(&pool.environment.set)),
+        "clear_env" => Some(pool.environment.clear.to_string()),
+        "pass_env" => Some(array(pool.environment.pass.iter().map(|name| quote(name)))),
+        "stop_signal" => Some(signal(pool.stop_signal)),
+        "stop_timeout" => Some(quote(&show_duration(pool.stop_timeout))),
+        "start_timeout" => Some(quote(&show_duration(pool.start_timeout))),
+        "catch_workers_output" => Some(pool.catch_workers_output.to_string()),
+        "decorate_workers_output" => Some(pool.decorate_workers_output.to_string()),
+        _ => None,
+    }
+}
+
+fn socket_value(pool: &Pool, name: &str) -> Option<String> {
+    match name {
+        "listen_owner" => pool.socket.owner.as_ref().map(|user| quote(&user.name)),
+        "listen_group" => pool.socket.group.as_ref().map(|group| quote(&group.name)),
+        "listen_mode" => Some(quote(&show_mode(pool.socket.mode))),
+        "listen_acl_users" => Some(users(&pool.socket.acl_users)),
+        "listen_acl_groups" => Some(groups(&pool.socket.acl_groups)),
+        _ => None,
+    }
+}
+
+fn pm_value(pool: &Pool, name: &str) -> Option<String> {
+    match name {
+        "mode" => Some(match pool.pm.mode {
+            PmMode::Static => quote("static"),
+        }),
+        "max_children" => Some(pool.pm.max_children.to_string()),
+        "max_requests" => Some(pool.pm.max_requests.to_string()),
+        _ => None,
+    }
+}
+
+fn listen(addresses: &[ListenAddress]) -> String {
+    let one = |address: &ListenAddress| match address {
+        ListenAddress::Port(port) => port.to_string(),
+        other => quote(&other.to_string()),
+    };
+    match addresses {
+        [address] => one(address),
+        addresses => array(addresses.iter().map(one)),
+    }
+}
+
+fn signal(signal: Signal) -> String {
+    // Real-time signals have numbers only.
+    if signal.as_raw() < 32 { quote(&signal.to_string()) } else { signal.as_raw().to_string() }
+}
+
+fn users(users: &[User]) -> String {
+    array(users.iter().map(|user| quote(&user.name)))
+}
+
+fn groups(groups: &[Group]) -> String {
+    array(groups.iter().map(|group| quote(&group.name)))
+}
+
+fn variables(set: &BTreeMap<String, String>) -> String {
+    if set.is_empty() {
+        return "{}".to_owned();
+    }
+    let pairs: Vec<String> =
+        set.iter().map(|(name, value)| format!("{} = {}", key_text(name), quote(value))).collect();
+    format!("{{ {} }}", pairs.join(", "))
+}
+
+fn array(items: impl Iterator<Item = String>) -> String {
+    format!("[{}]", items.collect::<Vec<String>>().join(", "))
+}
+
+fn path(path: &Path) -> String {
+    quote(&path.to_string_lossy())
+}
+
+/// A bare key where TOML allows it, else a quoted one.
+fn key_text(name: &str) -> String {
+    let bare = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+    if !name.is_empty() && name.chars().all(bare) { name.to_owned() } else { quote(name) }
+}
+
+/// A TOML basic string.
+fn quote(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 2);
+    out.push('"');
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => out.extend(['\\', c]),
+            '\n' => out.push_str("\\n"),
+            '\t' => out.push_str("\\t"),
+            c if c.is_control() => {
+                let _ = write!(out, "\\u{:04X}", u32::from(c));
+            }
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+    out
+}

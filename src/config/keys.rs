@@ -1,0 +1,253 @@
+//! The one table of settings. What is known, its type, range and default, what a reload applies, and what is
+//! refused as not supported yet: all of it is here, and `--dump`, suggestions, man page test and resolver use it.
+
+use std::fmt;
+
+use self::Kind::{
+    Bool, Choice, Listen, LogTarget, Mode, Name, Names, Path, Signal, Size, Strings, Table, Text, Time, Whole,
+};
+use self::Section::{Global, Pm, Pool};
+
+/// The table that a setting is in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Section {
+    /// `[global]`
+    Global,
+    /// `[pool.NAME]`
+    Pool,
+    /// `[pool.NAME.pm]`
+    Pm,
+}
+
+impl fmt::Display for Section {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Global => "[global]",
+            Pool => "[pool.NAME]",
+            Pm => "[pool.NAME.pm]",
+        })
+    }
+}
+
+/// The type of a setting, with its range where it has one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// `true` or `false`.
+    Bool,
+    /// A whole number from the first to the second, both included.
+    Whole(i64, i64),
+    /// Any text.
+    Text,
+    /// An absolute path.
+    Path,
+    /// A user or group, by name or number.
+    Name,
+    /// An array of users or groups.
+    Names,
+    /// An array of strings.
+    Strings,
+    /// A time with a unit, or whole seconds.
+    Time,
+    /// A size with a unit, or bytes.
+    Size,
+    /// Octal digits.
+    Mode,
+    /// A signal by name or number.
+    Signal,
+    /// One of these words.
+    Choice(&'static [&'static str]),
+    /// Where log lines go: a word or a path.
+    LogTarget,
+    /// An address, a port, or an array of them.
+    Listen,
+    /// A table of strings.
+    Table,
+}
+
+/// What a setting is if the file does not say it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Default {
+    /// This TOML value.
+    Value(&'static str),
+    /// What these words say, found out at run time.
+    Derived(&'static str),
+    /// Nothing: the words say what then happens.
+    Unset(&'static str),
+    /// It has to be given.
+    Required,
+}
+
+/// Whether a reload applies a changed value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Applies {
+    /// A reload does.
+    Reload,
+    /// Only a restart of fpmd does.
+    Restart,
+}
+
+/// Whether this version has the setting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Support {
+    /// It works.
+    Supported,
+    /// It is refused with "is not supported yet", so that nobody relies on it.
+    NotYet,
+}
+
+/// One setting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Key {
+    /// Its table.
+    pub section: Section,
+    /// Its name there.
+    pub name: &'static str,
+    /// Its type and range.
+    pub kind: Kind,
+    /// Its default.
+    pub default: Default,
+    /// Whether a reload applies it.
+    pub applies: Applies,
+    /// Whether this version has it.
+    pub support: Support,
+    /// One sentence.
+    pub doc: &'static str,
+}
+
+/// A setting that works and that a reload applies.
+const fn key(section: Section, name: &'static str, kind: Kind, default: Default, doc: &'static str) -> Key {
+    Key { section, name, kind, default, doc, applies: Applies::Reload, support: Support::Supported }
+}
+
+/// A setting that works and that a reload cannot apply.
+const fn fixed(section: Section, name: &'static str, kind: Kind, default: Default, doc: &'static str) -> Key {
+    Key { section, name, kind, default, doc, applies: Applies::Restart, support: Support::Supported }
+}
+
+/// A setting for a later version.
+const fn later(section: Section, name: &'static str, kind: Kind, doc: &'static str) -> Key {
+    Key {
+        section,
+        name,
+        kind,
+        default: Default::Unset("not supported yet"),
+        doc,
+        applies: Applies::Reload,
+        support: Support::NotYet,
+    }
+}
+
+/// The largest `max_children` and `process_max`: Linux has at most 2^22 processes.
+const MOST: i64 = 4_194_304;
+
+use self::Default::{Derived, Required, Unset, Value};
+
+/// Every setting, in the order of `--dump` and the man page.
+#[rustfmt::skip]
+pub const KEYS: &[Key] = &[
+    fixed(Global, "pid_file", Path, Unset("none"), "File that holds fpmd's pid while it runs."),
+    key(Global, "log", LogTarget, Value("\"stderr\""), "Where log lines go: stderr, stdout, syslog, journal, or the path of a file."),
+    key(Global, "log_level", Choice(&["alert", "error", "warning", "notice", "debug"]), Value("\"notice\""), "The least important level that is logged."),
+    key(Global, "log_format", Choice(&["text", "json"]), Value("\"text\""), "The form of log lines."),
+    fixed(Global, "control_socket", Path, Derived("runtime_dir/fpmd.sock"), "Path of the Unix socket that fpmctl talks to."),
+    fixed(Global, "control_group", Name, Unset("none"), "Group whose members may read the status."),
+    key(Global, "include", Strings, Value("[]"), "Files with more pools, relative to this file."),
+    fixed(Global, "runtime_dir", Path, Derived("/run/fpmd for root, else $XDG_RUNTIME_DIR/fpmd or /tmp/fpmd-UID"), "Directory of what lives as long as fpmd does."),
+    later(Global, "gateway_user", Name, "User that the gateway runs as."),
+    key(Global, "process_max", Whole(0, MOST), Value("0"), "How many workers all pools together may have; 0 is no limit."),
+    key(Global, "process_control_timeout", Time, Value("\"5s\""), "How long a worker that got its stop signal may take before SIGKILL."),
+    later(Global, "reload_surge", Whole(1, MOST), "How many workers a reload may start beyond max_children."),
+
+    key(Pool, "listen", Listen, Required, "Where the pool listens: a path, an address with a port, a port, @NAME, systemd:NAME, or an array of them."),
+    key(Pool, "listen_backlog", Whole(1, 2_147_483_647), Value("4096"), "How many connections may wait to be accepted; the kernel caps it at net.core.somaxconn."),
+    key(Pool, "listen_owner", Name, Unset("fpmd's own"), "Owner of the Unix socket."),
+    key(Pool, "listen_group", Name, Unset("fpmd's own"), "Group of the Unix socket."),
+    key(Pool, "listen_mode", Mode, Value("\"0660\""), "Permission bits of the Unix socket."),
+    key(Pool, "listen_acl_users", Names, Value("[]"), "Users that may connect to the Unix socket, by POSIX ACL."),
+    key(Pool, "listen_acl_groups", Names, Value("[]"), "Groups that may connect to the Unix socket, by POSIX ACL."),
+    later(Pool, "allowed_clients", Strings, "Addresses and networks that may connect."),
+    key(Pool, "command", Strings, Required, "The worker's program, an absolute path, and its arguments."),
+    key(Pool, "dispatch", Choice(&["direct", "gateway"]), Value("\"direct\""), "Who accepts connections: the workers, or fpmd's gateway (not supported yet)."),
+    later(Pool, "prefork", Choice(&["auto", "on", "off"]), "Whether workers are forked from one that has started already."),
+    later(Pool, "concurrency", Whole(1, 65_535), "How many requests one worker serves at once."),
+    key(Pool, "user", Name, Unset("fpmd's own; has to be given if that is root"), "User that workers run as."),
+    key(Pool, "group", Name, Unset("the user's primary group"), "Group that workers run as."),
+    key(Pool, "supplementary_groups", Names, Unset("the user's groups"), "Further groups of the workers, instead of the user's."),
+    key(Pool, "chroot", Path, Unset("none"), "Directory that becomes the workers' root."),
+    key(Pool, "directory", Path, Unset("fpmd's own, / with chroot"), "The workers' working directory, inside chroot."),
+    key(Pool, "umask", Mode, Unset("fpmd's own"), "The workers' file mode creation mask."),
+    key(Pool, "process_priority", Whole(-20, 19), Unset("fpmd's own"), "The workers' nice value."),
+    key(Pool, "rlimit_files", Whole(16, 1_073_741_816), Unset("fpmd's own"), "How many descriptors a worker may have open."),
+    key(Pool, "rlimit_core", Size, Unset("fpmd's own"), "The largest core file of a worker, or \"unlimited\"."),
+    key(Pool, "env", Table, Value("{}"), "Variables of the workers' environment."),
+    key(Pool, "clear_env", Bool, Value("true"), "Whether workers start without fpmd's own environment."),
+    key(Pool, "pass_env", Strings, Value("[]"), "Names of variables that workers get from fpmd's environment all the same."),
+    key(Pool, "stop_signal", Signal, Value("\"SIGTERM\""), "Signal that asks an idle worker to end."),
+    key(Pool, "stop_timeout", Time, Value("\"30s\""), "How long a busy worker may go on before it gets the stop signal all the same."),
+    key(Pool, "start_timeout", Time, Value("\"10s\""), "How long a new worker may take to become ready."),
+    later(Pool, "status_path", Text, "URL path of the status page."),
+    later(Pool, "ping_path", Text, "URL path of the ping page."),
+    later(Pool, "ping_response", Text, "What the ping page says."),
+    later(Pool, "access_log", Path, "File that gets a line for each request."),
+    later(Pool, "access_format", Text, "The form of that line."),
+    later(Pool, "slowlog", Path, "File that gets the stacks of slow requests."),
+    key(Pool, "catch_workers_output", Bool, Value("true"), "Whether what workers write to standard output and error is logged."),
+    key(Pool, "decorate_workers_output", Bool, Value("true"), "Whether such lines get time, level, pool and pid."),
+    later(Pool, "request_slowlog_timeout", Time, "After how long a request is slow."),
+    later(Pool, "request_slowlog_trace_depth", Whole(1, 1000), "How many stack frames are logged."),
+    later(Pool, "request_terminate_timeout", Time, "After how long a request is ended."),
+    later(Pool, "queue_timeout", Time, "How long a request may wait for a worker."),
+    later(Pool, "queue_limit", Whole(0, MOST), "How many requests may wait for a worker."),
+    later(Pool, "request_buffer", Size, "How much of a request body is held in memory."),
+    later(Pool, "response_buffer", Size, "How much of a response is held in memory."),
+
+    key(Pm, "mode", Choice(&["static", "dynamic", "ondemand"]), Value("\"static\""), "How the number of workers is decided (dynamic and ondemand are not supported yet)."),
+    key(Pm, "max_children", Whole(1, MOST), Required, "The number of workers of a static pool."),
+    later(Pm, "start_servers", Whole(1, MOST), "How many workers a dynamic pool starts with."),
+    later(Pm, "min_spare_servers", Whole(1, MOST), "How many idle workers a dynamic pool has at least."),
+    later(Pm, "max_spare_servers", Whole(1, MOST), "How many idle workers a dynamic pool has at most."),
+    later(Pm, "max_spawn_rate", Whole(1, MOST), "How many workers are started at once."),
+    later(Pm, "process_idle_timeout", Time, "After how long an idle worker of an ondemand pool is ended."),
+    key(Pm, "max_requests", Whole(0, 2_147_483_647), Value("0"), "Requests after which a worker that can count them (php-cgi) ends; 0 is never."),
+    later(Pm, "max_requests_jitter", Whole(0, 2_147_483_647), "By how much max_requests varies."),
+    later(Pm, "max_lifetime", Time, "After how long a worker is replaced."),
+    later(Pm, "max_memory", Size, "With how much memory a worker is replaced."),
+];
+
+/// The settings of one table, in order.
+pub fn of(section: Section) -> impl Iterator<Item = &'static Key> {
+    KEYS.iter().filter(move |key| key.section == section)
+}
+
+/// One setting.
+pub fn find(section: Section, name: &str) -> Option<&'static Key> {
+    of(section).find(|key| key.name == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_docs_are_sentences() {
+        for (index, key) in KEYS.iter().enumerate() {
+            let same = |other: &Key| (other.section, other.name) == (key.section, key.name);
+            assert!(!KEYS[..index].iter().any(same), "{} {} twice", key.section, key.name);
+            assert!(
+                key.doc.ends_with('.') && key.doc.starts_with(char::is_uppercase)
+                    || key.doc.starts_with("fpmd"),
+                "{}",
+                key.name
+            );
+        }
+    }
+
+    #[test]
+    fn defaults_are_toml() {
+        for key in KEYS {
+            if let Value(text) = key.default {
+                assert!(toml::de::DeValue::parse(text).is_ok(), "{}: {text}", key.name);
+            }
+        }
+    }
+}

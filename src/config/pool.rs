@@ -1,0 +1,178 @@
+//! One `[pool.NAME]` with its `pm` table, from TOML to a valid `Pool`.
+
+use std::path::{Path, PathBuf};
+
+use toml::de::DeValue;
+
+use super::error::Cause;
+use super::host::Host;
+use super::keys::Section;
+use super::listen::{self, Sockets};
+use super::model::{Dispatch, ListenAddress, PmMode, Pool, ProcessManagement, SocketSettings};
+use super::walk::{Item, Report, Table, type_name};
+use super::{identity, worker};
+use crate::ids::PoolName;
+
+/// What all pools share while they are read.
+pub(super) struct Context<'a> {
+    pub host: &'a dyn Host,
+    pub report: Report,
+    pub sockets: Sockets,
+    /// fpmd makes this directory if it is not there; others have to exist.
+    pub runtime_dir: PathBuf,
+}
+
+/// Reads a pool. `None` if something that it cannot be without is missing or wrong; that and every other mistake is
+/// reported.
+pub(super) fn resolve(context: &mut Context<'_>, name: &PoolName, table: &Table<'_>) -> Option<Pool> {
+    let host = context.host;
+    table.check_names(&mut context.report, &["pm"]);
+    let listen = addresses(context, name, table);
+    let report = &mut context.report;
+    let socket = socket_settings(report, table, listen.as_deref(), host);
+    let chroot = table.optional(report, "chroot", |report, item| directory(report, item, None, host));
+    // A chroot that is wrong is reported; what is inside it cannot be judged.
+    let judge = chroot.is_some() || table.given("chroot").is_none();
+    let command = worker::command(report, table, chroot.as_ref(), judge.then_some(host));
+    let known_worker = command.as_deref().and_then(worker::recognise);
+    let identity = identity::read(report, table, host);
+    let directory = table.optional(report, "directory", |report, item| {
+        if judge { directory(report, item, chroot.as_deref(), host) } else { item.path(report) }
+    });
+    let mut environment = worker::environment(report, table);
+    let pm_table = pm_table(report, table);
+    pm_table.check_names(report, &[]);
+    let mode = pm_table.value(report, "mode", pm_mode);
+    let advice = "write the number of workers, such as max_children = 4";
+    let max_children =
+        pm_table.required(report, "max_children", advice, |report, item| item.whole::<u32>(report));
+    // Whether the program counts its requests is known only where the command is.
+    let max_requests = match &command {
+        Some(_) => worker::count_requests(report, table, &pm_table, known_worker, &mut environment),
+        None => 0,
+    };
+    Some(Pool {
+        name: name.clone(),
+        socket,
+        dispatch: table.value(report, "dispatch", dispatch),
+        user: identity.user,
+        group: identity.group,
+        supplementary_groups: identity.supplementary_groups,
+        directory: directory.or_else(|| chroot.is_some().then(|| PathBuf::from("/"))),
+        umask: table.optional(report, "umask", |report, item| item.mode(report)),
+        process_priority: table.optional(report, "process_priority", |report, item| item.whole(report)),
+        rlimit_files: table.optional(report, "rlimit_files", |report, item| item.whole(report)),
+        rlimit_core: table.optional(report, "rlimit_core", |report, item| item.size_or_unlimited(report)),
+        environment,
+        stop_signal: table.value(report, "stop_signal", |report, item| item.signal(report)),
+        stop_timeout: table.value(report, "stop_timeout", |report, item| item.time(report)),
+        start_timeout: table.value(report, "start_timeout", |report, item| item.time(report)),
+        catch_workers_output: table.value(report, "catch_workers_output", |report, item| item.flag(report)),
+        decorate_workers_output: table
+            .value(report, "decorate_workers_output", |report, item| item.flag(report)),
+        known_worker,
+        chroot,
+        // From here on whatever is missing is reported already.
+        listen: listen?,
+        command: command?,
+        pm: ProcessManagement { mode, max_children: max_children?, max_requests },
+    })
+}
+
+fn addresses(context: &mut Context<'_>, name: &PoolName, table: &Table<'_>) -> Option<Vec<ListenAddress>> {
+    let Context { report, sockets, host, runtime_dir } = context;
+    let advice = format!("write where the pool listens, such as listen = \"/run/fpmd/{name}.sock\" or 9000");
+    let addresses = table.required(report, "listen", &advice, |report, item| {
+        listen::read(report, item, sockets, &format!("pool '{name}'"))
+    })?;
+    for address in &addresses {
+        let ListenAddress::Unix(path) = address else { continue };
+        let parent = path.parent().unwrap_or(Path::new("/"));
+        if !listen::normal(parent).starts_with(&*runtime_dir) && !host.is_directory(None, parent) {
+            let sentence = format!("there is no directory '{}' for the socket", parent.display());
+            table.fail(report, "listen", Cause::Value(sentence));
+        }
+    }
+    Some(addresses)
+}
+
+fn socket_settings(
+    report: &mut Report,
+    table: &Table<'_>,
+    listen: Option<&[ListenAddress]>,
+    host: &dyn Host,
+) -> SocketSettings {
+    let unix = |address: &ListenAddress| matches!(address, ListenAddress::Unix(_));
+    if listen.is_some_and(|listen| !listen.iter().any(unix)) {
+        for name in UNIX_ONLY {
+            if table.given(name).is_some() {
+                let sentence =
+                    "is for Unix sockets with a path, and this pool has none; leave it out".to_owned();
+                table.fail(report, name, Cause::Value(sentence));
+            }
+        }
+    }
+    SocketSettings {
+        backlog: table.value(report, "listen_backlog", |report, item| item.whole(report)),
+        owner: table.optional(report, "listen_owner", |report, item| identity::owner(report, item, host)),
+        group: table.optional(report, "listen_group", |report, item| identity::group(report, item, host)),
+        mode: table.value(report, "listen_mode", |report, item| item.mode(report)),
+        acl_users: table
+            .value(report, "listen_acl_users", |report, item| identity::users(report, item, host)),
+        acl_groups: table
+            .value(report, "listen_acl_groups", |report, item| identity::groups(report, item, host)),
+    }
+}
+
+/// Settings that mean something for Unix sockets with a path only.
+pub(super) const UNIX_ONLY: [&str; 5] =
+    ["listen_owner", "listen_group", "listen_mode", "listen_acl_users", "listen_acl_groups"];
+
+/// An absolute path that is a directory inside `root`.
+fn directory(report: &mut Report, item: &Item<'_>, root: Option<&Path>, host: &dyn Host) -> Option<PathBuf> {
+    let path = item.path(report)?;
+    if host.is_directory(root, &path) {
+        return Some(path);
+    }
+    let inside = root.map_or(String::new(), |root| format!(" inside '{}'", root.display()));
+    item.refuse(report, format!("there is no directory '{}'{inside}", path.display()))
+}
+
+fn pm_table<'a>(report: &mut Report, table: &Table<'a>) -> Table<'a> {
+    let given = table.entries.and_then(|entries| entries.get("pm"));
+    let entries = match given.map(|value| value.get_ref()) {
+        Some(DeValue::Table(inner)) => Some(inner),
+        Some(other) => {
+            let hint = Some(format!("write [{}.pm] with mode = \"static\"", table.path));
+            let cause = Cause::Type { expected: "a table", found: type_name(other), hint };
+            let offset = given.map_or(table.offset, |value| value.span().start);
+            report.add(table.source, offset, &table.key("pm"), cause);
+            None
+        }
+        None => None,
+    };
+    Table {
+        source: table.source,
+        section: Section::Pm,
+        path: table.key("pm"),
+        offset: match entries {
+            Some(_) => table.inner_offset("pm"),
+            None => table.offset,
+        },
+        entries,
+    }
+}
+
+fn dispatch(report: &mut Report, item: &Item<'_>) -> Option<Dispatch> {
+    match item.choice(report)?.as_str() {
+        "direct" => Some(Dispatch::Direct),
+        later => item.not_yet(report, later),
+    }
+}
+
+fn pm_mode(report: &mut Report, item: &Item<'_>) -> Option<PmMode> {
+    match item.choice(report)?.as_str() {
+        "static" => Some(PmMode::Static),
+        later => item.not_yet(report, later),
+    }
+}

@@ -1,0 +1,107 @@
+//! One configuration text and its places: byte offsets into lines and columns.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use toml::de::DeTable;
+
+use super::error::{Cause, Error, Place};
+
+/// More syntax errors than this in one file are noise after the first.
+const MOST_SYNTAX_ERRORS: usize = 10;
+
+/// One configuration text.
+#[derive(Debug)]
+pub(super) struct Source {
+    /// Its place among the files, 0 is the main one; orders the errors.
+    pub index: usize,
+    /// The name for messages.
+    pub name: Arc<str>,
+    /// The whole text.
+    pub text: String,
+    line_starts: Vec<usize>,
+}
+
+impl Source {
+    pub(super) fn new(index: usize, name: &str, text: String) -> Source {
+        let line_starts =
+            std::iter::once(0).chain(text.match_indices('\n').map(|(offset, _)| offset + 1)).collect();
+        Source { index, name: Arc::from(name), text, line_starts }
+    }
+
+    /// Where a byte offset is; offsets past the end are at the end.
+    pub(super) fn place(&self, offset: usize) -> Place {
+        let line = self.line_starts.partition_point(|start| *start <= offset).max(1);
+        let start = self.line_starts[line - 1];
+        let characters = self.text[start..]
+            .char_indices()
+            .take_while(|(at, c)| start + at < offset && !(*c == '\n' && start + at + 1 > offset))
+            // A byte order mark has no width in an editor.
+            .filter(|(at, c)| !(start + at == 0 && *c == '\u{feff}'))
+            .count();
+        Place { file: Arc::clone(&self.name), position: Some((line, characters + 1)) }
+    }
+
+    /// The file as a whole.
+    pub(super) fn whole(&self) -> Place {
+        Place { file: Arc::clone(&self.name), position: None }
+    }
+
+    /// The tables of the text.
+    ///
+    /// # Errors
+    /// Each syntax error with its offset, the first ten. What is left of such a file is not looked at: half a
+    /// table would be reported as missing settings.
+    pub(super) fn parse(&self) -> Result<toml::Spanned<DeTable<'_>>, Vec<(usize, Error)>> {
+        let (table, found) = DeTable::parse_recoverable(&self.text);
+        if found.is_empty() {
+            return Ok(table);
+        }
+        let mut errors: Vec<(usize, Error)> = Vec::new();
+        for error in &found {
+            let at = error.span().unwrap_or(Range { start: 0, end: 0 }).start;
+            // The parser often follows one mistake with another on the same line.
+            let line = |offset| self.place(offset).position.map(|(line, _)| line);
+            if errors.len() < MOST_SYNTAX_ERRORS
+                && !errors.iter().any(|(offset, _)| line(*offset) == line(at))
+            {
+                let message = error.message().trim().replace('\n', "; ");
+                errors.push((at, self.error(at, Cause::Syntax(format!("not valid TOML: {message}")))));
+            }
+        }
+        Err(errors)
+    }
+
+    fn error(&self, offset: usize, cause: Cause) -> Error {
+        Error { place: self.place(offset), key: String::new(), cause }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn position(text: &str, offset: usize) -> (usize, usize) {
+        Source::new(0, "f", text.to_owned()).place(offset).position.expect("a position")
+    }
+
+    #[test]
+    fn columns_count_characters_from_one() {
+        assert_eq!(position("ab\nä€x", 0), (1, 1));
+        assert_eq!(position("ab\nä€x", 3), (2, 1));
+        assert_eq!(position("ab\nä€x", 3 + "ä€".len()), (2, 3));
+        assert_eq!(position("ab\n", 3), (2, 1));
+        assert_eq!(position("", 0), (1, 1));
+        assert_eq!(position("ab", 99), (1, 3));
+        assert_eq!(position("ab", 2), (1, 3));
+        assert_eq!(position("ab\ncd", 2), (1, 3), "the newline belongs to its line");
+        assert_eq!(position("\u{feff}ab", 3), (1, 1), "a byte order mark is invisible");
+    }
+
+    #[test]
+    fn syntax_errors_come_one_a_line_and_not_without_end() {
+        let garbage = "= =\n".repeat(1000);
+        let source = Source::new(0, "f", garbage);
+        assert_eq!(source.parse().expect_err("garbage").len(), MOST_SYNTAX_ERRORS);
+    }
+}
