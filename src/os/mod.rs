@@ -8,6 +8,7 @@ pub mod host;
 pub mod limits;
 pub mod outlet;
 pub mod process;
+pub mod procfs;
 pub mod session;
 pub mod signal;
 pub mod sockdiag;
