@@ -2,9 +2,8 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::time::Duration;
 
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use super::fpmd::DEFAULT_CONFIG;
 use super::terminal::ColorChoice;
@@ -106,40 +105,6 @@ pub enum Action {
         #[arg(value_parser = values::pool)]
         pool: Option<PoolName>,
     },
-    /// Send one FastCGI request and print the answer
-    #[command(after_help = REQUEST_EXAMPLES)]
-    Request(Request),
-}
-
-/// One FastCGI request, as a web server would send it.
-#[derive(Debug, Clone, PartialEq, Args)]
-pub struct Request {
-    /// Where to: HOST:PORT, a socket path, @NAME, or a pool of the running fpmd
-    #[arg(value_name = "ADDRESS|POOL")]
-    pub target: String,
-    /// Path with an optional query: /index.php?a=1
-    pub path: String,
-    /// Request method; POST where there is data
-    #[arg(long, short = 'X', value_name = "METHOD")]
-    pub method: Option<String>,
-    /// Request body: text, @FILE, or @- for standard input
-    #[arg(long, short, value_name = "DATA")]
-    pub data: Option<String>,
-    /// Request header 'Name: value'; may be repeated
-    #[arg(long, short = 'H', value_name = "HEADER", value_parser = values::header)]
-    pub header: Vec<(String, String)>,
-    /// FastCGI parameter, instead of the one fpmctl would send; may be repeated
-    #[arg(long, short, value_name = "NAME=VALUE", value_parser = values::assignment)]
-    pub param: Vec<(String, String)>,
-    /// Document root: SCRIPT_FILENAME is this and the path
-    #[arg(long, short, value_name = "DIR")]
-    pub root: Option<String>,
-    /// Print status and headers before the body
-    #[arg(long, short)]
-    pub include: bool,
-    /// Seconds to wait for the whole answer
-    #[arg(long, short, value_name = "SECONDS", default_value = "30", value_parser = values::seconds)]
-    pub timeout: Duration,
 }
 
 const EXAMPLES: &str = "\
@@ -147,15 +112,8 @@ Examples:
   fpmctl status                    pools at a glance
   fpmctl status www                one pool with its workers
   fpmctl reload                    after a change of the configuration
-  fpmctl request www /index.php --root /srv/www
 
 Exit codes: 0 done, 1 refused or failed, 2 usage, 3 fpmd cannot be reached. See fpmctl(8).";
-
-const REQUEST_EXAMPLES: &str = "\
-Examples:
-  fpmctl request www /
-  fpmctl request 127.0.0.1:9000 /index.php?page=2 --root /srv/www --include
-  fpmctl request /run/app.sock /upload --data @photo.jpg --header 'Content-Type: image/jpeg'";
 
 /// Status and control of a running fpmd
 #[derive(Debug, Parser)]
@@ -249,23 +207,6 @@ mod tests {
     }
 
     #[test]
-    fn a_request_is_read_whole() {
-        let line = "fpmctl request www /a?b=c -X PUT -d @- -H X-A:b -p HTTPS=on -r /srv -i -t 2.5";
-        let request = Request {
-            target: "www".into(),
-            path: "/a?b=c".into(),
-            method: Some("PUT".into()),
-            data: Some("@-".into()),
-            header: vec![("X-A".into(), "b".into())],
-            param: vec![("HTTPS".into(), "on".into())],
-            root: Some("/srv".into()),
-            include: true,
-            timeout: Duration::from_millis(2500),
-        };
-        assert_eq!(action(line), Action::Request(request));
-    }
-
-    #[test]
     fn wrong_command_lines_are_named() {
         for (line, named) in [
             ("fpmctl", "Usage"),
@@ -278,8 +219,6 @@ mod tests {
             ("fpmctl kill 0", "from 1 to"),
             ("fpmctl restart", "<POOL>"),
             ("fpmctl list --color sometimes", "auto"),
-            ("fpmctl request www", "<PATH>"),
-            ("fpmctl request www / -t 0", "more than 0"),
         ] {
             let text = parsed(line).unwrap_err().text();
             assert!(text.contains(named), "{line}: {text}");

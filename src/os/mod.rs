@@ -13,6 +13,7 @@ pub mod session;
 pub mod signal;
 pub mod sockdiag;
 pub mod socket;
+pub mod terminal;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod users;

@@ -1,7 +1,8 @@
 //! The snapshot as tables for a person: a line of the daemon, a row a pool, and the workers where they are asked for.
 //! Programs read `json`; this form may change.
 
-use super::human::{fine_span, harmless, size, span};
+pub use super::human::harmless;
+use super::human::{fine_span, size, span};
 use super::snapshot::{Activity, ListenerSnapshot, PoolSnapshot, Snapshot, WorkerSnapshot};
 use super::table::{self, Align, Cell, Column, Paint};
 
