@@ -5,6 +5,7 @@ pub mod acl;
 pub mod clock;
 pub mod errno;
 pub mod host;
+pub mod legacy;
 pub mod limits;
 pub mod outlet;
 pub mod process;
