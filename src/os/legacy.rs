@@ -19,6 +19,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage, UnixA
 use nix::sys::stat::{Mode, umask};
 use nix::unistd;
 
+use super::errno::Cause;
 use crate::ids::{Gid, Pid, Uid};
 
 // -- who we are --
@@ -336,6 +337,11 @@ pub enum ChildState {
     Signaled(i32),
 }
 
+/// Waits without watching anything. No signal cuts it short, as this program catches none.
+pub fn wait_for(milliseconds: u16) {
+    let _ = nix::poll::poll(&mut [], milliseconds);
+}
+
 /// Asks for the state of our child `pid`; a dead one is reaped.
 pub fn child_state(pid: Pid) -> io::Result<ChildState> {
     let mut status = 0;
@@ -352,9 +358,12 @@ pub fn child_state(pid: Pid) -> io::Result<ChildState> {
 
 /// The C library's text for an error, without Rust's "(os error N)".
 pub fn error_text(error: &io::Error) -> String {
-    let text = error.to_string();
-    let suffix = format!(" (os error {})", error.raw_os_error().unwrap_or_default());
-    text.strip_suffix(&suffix).unwrap_or(&text).to_owned()
+    Cause(Errno::from_raw(error.raw_os_error().unwrap_or_default())).to_string()
+}
+
+/// Whether execve(2) would take `path` from us: a regular file with a permission for it.
+pub fn is_executable(path: &Path) -> bool {
+    path.is_file() && unistd::access(path, unistd::AccessFlags::X_OK).is_ok()
 }
 
 /// A file without a name that holds `text` and can never be changed; an executed program inherits it.

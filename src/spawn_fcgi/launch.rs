@@ -6,8 +6,6 @@ use std::ffi::{CString, OsStr};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::thread::sleep;
-use std::time::Duration;
 
 use super::args::{Application, Privileged, Request, Style};
 use super::bind::{Access, listen_on};
@@ -18,8 +16,8 @@ use super::say::{say_failure, say_notice};
 use crate::ids::{Gid, Pid};
 use crate::os::legacy::{self, ChildState, Program, c_string};
 
-/// How long children are watched before they count as started.
-const WATCH: Duration = Duration::from_millis(100);
+/// How long children are watched before they count as started, milliseconds.
+const WATCH: u16 = 100;
 
 /// The permissions of a Unix socket before the umask.
 const SOCKET_MODE: u32 = 0o660;
@@ -52,7 +50,7 @@ impl Identities {
 /// # Errors
 /// The first step that failed; nothing runs then.
 pub fn launch(request: &Request) -> Result<u8, Failure> {
-    let pid_file = open_pid_file(request)?;
+    let pid_file = request.pid_file.as_deref().map(PidFile::open).transpose()?;
     let listener = match &request.privileged {
         Some(options) => listen_and_drop_privileges(request, options)?,
         None => listen_on(&request.endpoint, access(request, None), request.backlog)?,
@@ -68,17 +66,6 @@ pub fn launch(request: &Request) -> Result<u8, Failure> {
         Style::InPlace => Ok(0),
         Style::Fork => fork_all(&program, &listener, request.fork_count, pid_file),
     }
-}
-
-/// The set-ID check, which comes first, and the PID file.
-///
-/// # Errors
-/// A set-ID binary that does not run for root, and `PidFile::open`'s.
-pub fn open_pid_file(request: &Request) -> Result<Option<PidFile>, Failure> {
-    if request.privileged.is_none() && legacy::runs_setid() {
-        return Err(Failure::SetId);
-    }
-    request.pid_file.as_deref().map(PidFile::open).transpose()
 }
 
 /// The permissions of the request's socket.
@@ -170,7 +157,7 @@ fn fork_all(
     let signal = legacy::collect_children().map_err(Failure::Fork)?;
     let children: Vec<_> = (0..count).map(|_| program.fork_detached(listener.as_fd(), signal)).collect();
     if !children.is_empty() {
-        sleep(WATCH);
+        legacy::wait_for(WATCH);
     }
     let outcomes: Vec<Outcome> = children.into_iter().map(Outcome::of).collect();
     let living: Vec<Pid> = outcomes.iter().filter_map(Outcome::living).collect();
@@ -178,7 +165,11 @@ fn fork_all(
     if let Some(Err(cause)) = pid_file.map(|file| file.write(&living)) {
         say_notice(&Notice::WritePidFile(cause));
     }
-    Ok(outcomes.iter().filter_map(Outcome::report).next_back().unwrap_or(0))
+    let mut status = 0;
+    for outcome in &outcomes {
+        status = outcome.report().unwrap_or(status);
+    }
+    Ok(status)
 }
 
 /// What became of one child.

@@ -10,7 +10,9 @@ pub mod launch;
 pub mod message;
 pub mod number;
 pub mod pid_file;
+pub mod resident;
 mod say;
+pub mod supervise;
 pub mod usage;
 
 use std::env;
@@ -63,8 +65,11 @@ fn carry_out(invocation: &Invocation) -> Result<u8, Failure> {
 }
 
 fn start(request: &Request) -> Result<u8, Failure> {
+    if request.privileged.is_none() && legacy::runs_setid() {
+        return Err(Failure::SetId);
+    }
     match request.after {
         After::Leave => launch::launch(request),
-        After::Supervise => Err(Failure::NotSupervisable("TODO".into())),
+        After::Supervise => Err(resident::become_fpmd(request)),
     }
 }
