@@ -18,6 +18,7 @@ use fpmd::ids::{Generation, Pid, PoolName};
 use fpmd::status::snapshot::{ListenerSnapshot, PoolSnapshot, Snapshot};
 use fpmd::wire::control::{Command, Reply, Request};
 use fpmd::wire::frame::encode;
+use nix::pty::{Winsize, openpty};
 
 /// A directory of its own for each test, gone with it.
 struct Folder(PathBuf);
@@ -194,6 +195,50 @@ fn json_is_json_for_every_command() {
 fn colours_are_there_on_request() {
     let (_, (stdout, _, _)) = exchange(&["status", "--color", "always"], vec![status()]);
     assert!(stdout.contains("\x1b[32mrunning\x1b[0m"), "{stdout:?}");
+}
+
+/// Runs fpmctl on a terminal of 60 columns and gives what appears there.
+fn on_a_terminal(args: &[&str], environment: &[(&str, &str)], replies: Vec<Reply>) -> String {
+    let folder = Folder::new();
+    let master = master(&folder.socket(), move |stream| {
+        for reply in &replies {
+            stream.write_all(&encode(reply)).unwrap();
+        }
+    });
+    let size = Winsize { ws_row: 24, ws_col: 60, ws_xpixel: 0, ws_ypixel: 0 };
+    let terminal = openpty(Some(&size), None).unwrap();
+    let slave = || terminal.slave.try_clone().unwrap();
+    let mut fpmctl = Program::new(env!("CARGO_BIN_EXE_fpmctl"));
+    fpmctl.arg("--socket").arg(folder.socket()).args(args).env_remove("NO_COLOR").env("TERM", "xterm");
+    fpmctl.envs(environment.iter().copied()).stdin(Stdio::null()).stdout(slave()).stderr(slave());
+    let status = fpmctl.status().expect("fpmctl runs");
+    master.join().unwrap();
+    assert_eq!(status.code(), Some(0));
+    // A few lines fit into the terminal's own buffer; with the last slave gone, its end is EIO.
+    drop((fpmctl, terminal.slave));
+    let mut shown = Vec::new();
+    let end = std::fs::File::from(terminal.master).read_to_end(&mut shown);
+    assert!(end.is_ok() || end.is_err_and(|error| error.raw_os_error() == Some(nix::libc::EIO)));
+    String::from_utf8(shown).unwrap()
+}
+
+#[test]
+fn a_terminal_gets_colours_its_width_and_progress() {
+    let mut far = snapshot("/run/a/long/way/from/here.sock");
+    far.pools[0].name = PoolName::new("a-pool-with-a-name-that-is-long").unwrap();
+    let far = || vec![Reply::Status(Box::new(far.clone()))];
+    let shown = on_a_terminal(&["status"], &[], far());
+    assert!(shown.contains("\x1b[32mrunning\x1b[0m"), "{shown:?}");
+    assert!(shown.contains("a-pool-with…") && shown.contains("/run/a/long…"), "{shown:?}");
+
+    for refused in [("NO_COLOR", "1"), ("TERM", "dumb")] {
+        let shown = on_a_terminal(&["status"], &[refused], far());
+        assert!(shown.contains("running") && !shown.contains('\x1b'), "{refused:?}: {shown:?}");
+    }
+
+    let replies = vec![Reply::Progress("pool www: 1\x1b[2J of 2".into()), Reply::Done("done".into())];
+    let shown = on_a_terminal(&["reload"], &[], replies);
+    assert_eq!(shown, "fpmctl: pool www: 1\u{fffd}[2J of 2\r\ndone\r\n");
 }
 
 #[test]

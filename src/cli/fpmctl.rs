@@ -119,7 +119,7 @@ Exit codes: 0 done, 1 refused or failed, 2 usage, 3 fpmd cannot be reached. See 
 #[derive(Debug, Parser)]
 #[command(name = "fpmctl", version, after_help = EXAMPLES, disable_help_subcommand = true)]
 struct Typed {
-    /// Control socket; /run/fpmd/fpmd.sock for root, $XDG_RUNTIME_DIR/fpmd/fpmd.sock for others
+    /// Control socket; /run/fpmd/fpmd.sock for root
     #[arg(long, short, global = true, value_name = "PATH")]
     socket: Option<PathBuf>,
     /// Print JSON

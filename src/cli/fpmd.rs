@@ -104,7 +104,7 @@ Examples:
   fpmd run --listen 127.0.0.1:9000 --workers 4 -- /usr/bin/php-cgi
   fpmd run --listen /run/app.sock --user www-data --env APP_ENV=prod -- /srv/app/app.fcgi";
 
-/// FastCGI process manager: starts workers on a listening socket, replaces those that end, reloads without losing a request
+/// A FastCGI process manager for any language
 #[derive(Debug, Parser)]
 #[command(name = "fpmd", version, after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
 #[command(disable_help_subcommand = true)]
