@@ -7,6 +7,10 @@ use crate::ids::{Generation, PoolName, Signal, Ticket, WorkerId};
 pub enum Action {
     /// Open the pool's sockets for these settings, keeping those that are open and still wanted.
     /// Answer: `Event::Listening` or `Event::ListenFailed`.
+    ///
+    /// A generation that was not named before has the settings that the last `Event::Configure` brought for the pool,
+    /// or a copy of its newest ones (`PoolCommand::Restart`). A generation that was named before comes again when the
+    /// pool is started again or tried again, and after a reload that failed, whose sockets may have replaced its own.
     Listen {
         /// Which pool.
         pool: PoolName,

@@ -1,5 +1,24 @@
 //! States of daemon, pool and worker: events in, actions out. Decides everything and does nothing.
+//!
+//! Owns every decision about the life of pools and workers; the master does what is decided and says what came of it.
+//! `daemon` is the whole, `pool` one pool's life, `staff` its numbers, `starts` and `ends` what its workers go
+//! through, `reload` the exchange of generations, `waits` the clients that wait, `worker` one worker.
 #![forbid(unsafe_code)]
+
+mod agenda;
+mod daemon;
+mod effects;
+mod ends;
+mod pool;
+mod reload;
+mod staff;
+mod starts;
+mod view;
+mod waits;
+mod worker;
 
 pub mod action;
 pub mod event;
+
+pub use daemon::Supervisor;
+pub use view::{Counters, DaemonState, PoolState, PoolView, WorkerState, WorkerView};

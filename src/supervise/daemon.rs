@@ -1,0 +1,277 @@
+//! The whole: hands each event to the pool that it is about, and ends the daemon when every pool has stopped.
+//! Owns the pools and the daemon's own state.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::ids::{Moment, Pid, PoolName, Ticket, WorkerId};
+use crate::status::snapshot::Activity;
+
+use super::action::Action;
+use super::effects::{Effects, JobId};
+use super::event::{Event, PoolCommand, PoolPlan, WorkerCommand};
+use super::pool::{After, Pool, State};
+use super::view::{DaemonState, PoolView};
+
+/// Decides everything and does nothing: events in, actions out.
+///
+/// The master calls [`Supervisor::handle`] for each event, then does every [`Supervisor::next_action`], and sends
+/// `Event::Deadline` when [`Supervisor::next_deadline`] has come.
+#[derive(Debug)]
+pub struct Supervisor {
+    pools: BTreeMap<PoolName, Pool>,
+    life: Life,
+    out: Effects,
+    /// Impossible events that were logged already, by kind.
+    complaints: BTreeSet<&'static str>,
+}
+
+#[derive(Debug)]
+enum Life {
+    Running,
+    /// Every pool drains.
+    Stopping {
+        jobs: Vec<JobId>,
+    },
+    /// Every worker was sent SIGKILL.
+    Killing {
+        jobs: Vec<JobId>,
+    },
+    /// `Action::Exit` was given.
+    Over,
+}
+
+impl Supervisor {
+    /// Without pools: the first `Event::Configure` brings them. `now` is the daemon's start.
+    pub fn new(_now: Moment) -> Supervisor {
+        Supervisor {
+            pools: BTreeMap::new(),
+            life: Life::Running,
+            out: Effects::default(),
+            complaints: BTreeSet::new(),
+        }
+    }
+
+    /// Takes one event in. An event that cannot be is logged once of its kind and has no other effect.
+    pub fn handle(&mut self, now: Moment, event: Event) {
+        match event {
+            Event::Configure { plans, removed, ticket } => self.configure(now, plans, removed, ticket),
+            Event::Listening { pool, generation } => {
+                let possible = self.with_pool(&pool, |pool, out| pool.listening(now, generation, out));
+                // A pool may have been removed before the answer.
+                self.expect(possible.or(Some(true)), "Listening", || format!("pool {pool}"));
+            }
+            Event::ListenFailed { pool, generation, reason } => {
+                let possible =
+                    self.with_pool(&pool, |pool, out| pool.listen_failed(now, generation, &reason, out));
+                self.expect(possible.or(Some(true)), "ListenFailed", || format!("pool {pool}"));
+            }
+            Event::Forked { worker, pid } => {
+                self.with_home(worker, "Forked", |pool, out| pool.forked(now, worker, pid, out));
+            }
+            Event::Executing { worker } => {
+                self.with_home(worker, "Executing", |pool, out| pool.executing(now, worker, out));
+            }
+            Event::StartFailed { worker, reason } => {
+                let failed =
+                    |pool: &mut Pool, out: &mut Effects| pool.start_failed(now, worker, &reason, out);
+                self.with_home(worker, "StartFailed", failed);
+            }
+            Event::Exited { worker, status } => {
+                self.with_home(worker, "Exited", |pool, out| pool.exited(now, worker, status, out));
+            }
+            Event::Observed { worker, activity } => self.observed(now, worker, activity),
+            Event::StopSent { worker } => {
+                if self.out.home_of(worker).is_some() {
+                    self.with_home(worker, "StopSent", |pool, out| pool.stop_sent(now, worker, out));
+                }
+            }
+            Event::Pool { pool, command, ticket } => self.command_pool(now, &pool, command, ticket),
+            Event::Worker { worker, command, ticket } => self.command_worker(now, worker, command, ticket),
+            Event::Stop { ticket } => self.stop(now, ticket),
+            Event::Deadline => self.pools.values_mut().for_each(|pool| pool.on_deadline(now, &mut self.out)),
+        }
+        self.sweep();
+    }
+
+    /// The next thing to do, in order.
+    pub fn next_action(&mut self) -> Option<Action> {
+        self.out.next_action()
+    }
+
+    /// When to send `Event::Deadline`; `None` while nothing waits for time to pass.
+    pub fn next_deadline(&self) -> Option<Moment> {
+        self.pools.values().filter_map(|pool| pool.agenda.next()).min()
+    }
+
+    /// Every pool, in the order of their names.
+    pub fn pools(&self) -> impl Iterator<Item = PoolView> + '_ {
+        self.pools.values().map(Pool::view)
+    }
+
+    /// The living worker with this process.
+    pub fn worker_by_pid(&self, pid: Pid) -> Option<WorkerId> {
+        self.out.worker_by_pid(pid)
+    }
+
+    /// The process of a living worker; `None` as long as it has none.
+    pub fn pid_of(&self, worker: WorkerId) -> Option<Pid> {
+        let pool = self.pools.get(self.out.home_of(worker)?)?;
+        pool.workers.get(&worker)?.pid()
+    }
+
+    /// What the daemon is doing.
+    pub fn state(&self) -> DaemonState {
+        match self.life {
+            Life::Running if self.pools.values().any(Pool::is_reloading) => DaemonState::Reloading,
+            Life::Running => DaemonState::Running,
+            Life::Stopping { .. } | Life::Killing { .. } | Life::Over => DaemonState::Stopping,
+        }
+    }
+
+    fn configure(
+        &mut self,
+        now: Moment,
+        plans: Vec<PoolPlan>,
+        removed: Vec<PoolName>,
+        ticket: Option<Ticket>,
+    ) {
+        if self.refuse_while_stopping(ticket) {
+            return;
+        }
+        let known: BTreeSet<PoolName> =
+            removed.into_iter().filter(|name| self.pools.contains_key(name)).collect();
+        let parts = plans.len() + known.len();
+        if parts == 0 {
+            return self.answer(ticket, Ok("nothing to do".to_owned()));
+        }
+        let job = self.out.open_job(ticket, parts);
+        for name in known {
+            self.with_pool(&name, |pool, out| pool.stop(now, After::Remove, job, out));
+        }
+        for plan in plans {
+            if let Some(pool) = self.pools.get_mut(&plan.name) {
+                pool.configure(now, plan, job, &mut self.out);
+            } else {
+                let mut pool = Pool::new(plan, now);
+                pool.start(now, job, &mut self.out);
+                self.pools.insert(pool.name.clone(), pool);
+            }
+        }
+    }
+
+    fn observed(&mut self, now: Moment, worker: WorkerId, activity: Activity) {
+        // The answer to a question about a worker that has ended since.
+        if self.out.home_of(worker).is_some() {
+            self.with_home(worker, "Observed", |pool, out| pool.observed(now, worker, activity, out));
+        }
+    }
+
+    fn command_pool(&mut self, now: Moment, name: &PoolName, command: PoolCommand, ticket: Option<Ticket>) {
+        if self.refuse_while_stopping(ticket) {
+            return;
+        }
+        let Some(pool) = self.pools.get_mut(name) else {
+            return self.answer(ticket, Err(format!("there is no pool {name}")));
+        };
+        let out = &mut self.out;
+        let job = out.open_job(ticket, 1);
+        match command {
+            PoolCommand::Start => pool.start(now, job, out),
+            PoolCommand::Stop => pool.stop(now, After::Rest, job, out),
+            PoolCommand::Restart => pool.restart(now, job, out),
+            PoolCommand::Scale(workers) => pool.scale_to(now, workers, job, out),
+        }
+    }
+
+    fn command_worker(
+        &mut self,
+        now: Moment,
+        worker: WorkerId,
+        command: WorkerCommand,
+        ticket: Option<Ticket>,
+    ) {
+        let home = self.out.home_of(worker).cloned();
+        let Some(pool) = home.and_then(|name| self.pools.get_mut(&name)) else {
+            return self.answer(ticket, Err(format!("there is no worker {}", worker.0)));
+        };
+        let job = self.out.open_job(ticket, 1);
+        match command {
+            WorkerCommand::Drain => pool.retire(now, worker, job, &mut self.out),
+            WorkerCommand::Kill => pool.kill(worker, job, &mut self.out),
+        }
+    }
+
+    fn stop(&mut self, now: Moment, ticket: Option<Ticket>) {
+        match &mut self.life {
+            Life::Running => {
+                self.out.log(log::Level::Info, "stopping: workers end when they are idle".to_owned());
+                let job = self.out.open_job(ticket, self.pools.len() + 1);
+                self.life = Life::Stopping { jobs: job.into_iter().collect() };
+                for pool in self.pools.values_mut() {
+                    pool.stop(now, After::Rest, job, &mut self.out);
+                }
+            }
+            Life::Stopping { jobs } => {
+                self.out.log(log::Level::Info, "stopping at once: workers get SIGKILL".to_owned());
+                let mut jobs = std::mem::take(jobs);
+                jobs.extend(self.out.open_job(ticket, 1));
+                self.life = Life::Killing { jobs };
+                for pool in self.pools.values_mut() {
+                    pool.kill_all(now, &mut self.out);
+                }
+            }
+            Life::Killing { jobs } => jobs.extend(self.out.open_job(ticket, 1)),
+            Life::Over => self.answer(ticket, Ok("fpmd has stopped".to_owned())),
+        }
+    }
+
+    /// Forgets pools that were removed, and ends the daemon when the last has stopped.
+    fn sweep(&mut self) {
+        self.pools.retain(|_, pool| !matches!(pool.state, State::Removed));
+        let (Life::Stopping { jobs } | Life::Killing { jobs }) = &mut self.life else { return };
+        if !self.pools.values().all(|pool| matches!(pool.state, State::Stopped)) {
+            return;
+        }
+        for job in std::mem::take(jobs) {
+            self.out.settle(Some(job), Ok("fpmd has stopped".to_owned()));
+        }
+        self.life = Life::Over;
+        self.out.push(Action::Exit);
+    }
+
+    fn refuse_while_stopping(&mut self, ticket: Option<Ticket>) -> bool {
+        let stopping = !matches!(self.life, Life::Running);
+        if stopping {
+            self.answer(ticket, Err("fpmd is stopping".to_owned()));
+        }
+        stopping
+    }
+
+    fn answer(&mut self, ticket: Option<Ticket>, result: Result<String, String>) {
+        if let Some(ticket) = ticket {
+            self.out.answer(ticket, result);
+        }
+    }
+
+    fn with_pool<T>(&mut self, name: &PoolName, act: impl FnOnce(&mut Pool, &mut Effects) -> T) -> Option<T> {
+        self.pools.get_mut(name).map(|pool| act(pool, &mut self.out))
+    }
+
+    fn with_home(
+        &mut self,
+        worker: WorkerId,
+        kind: &'static str,
+        act: impl FnOnce(&mut Pool, &mut Effects) -> bool,
+    ) {
+        let home = self.out.home_of(worker).cloned();
+        let possible = home.and_then(|name| self.with_pool(&name, act));
+        self.expect(possible, kind, || format!("worker {}", worker.0));
+    }
+
+    fn expect(&mut self, possible: Option<bool>, kind: &'static str, whom: impl FnOnce() -> String) {
+        if possible != Some(true) && self.complaints.insert(kind) {
+            let text = format!("ignoring an event that cannot be: {kind} of {}", whom());
+            self.out.log(log::Level::Warn, text);
+        }
+    }
+}

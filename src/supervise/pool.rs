@@ -1,0 +1,419 @@
+//! One pool: its life from the first `Listen` to the last `CloseListeners`.
+//! Owns the pool's state and settings; how many workers it has is in `staff`, their ends in `ends`, the exchange of
+//! generations in `reload`, the clients that wait in `waits`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+use std::time::Duration;
+
+use crate::ids::{Generation, Moment, PoolName, WorkerId};
+use crate::policy::Backoff;
+use crate::policy::backoff::{CEILING, next_delay};
+
+use super::action::Action;
+use super::agenda::Agenda;
+use super::effects::{Effects, JobId};
+use super::event::PoolPlan;
+use super::reload::Exchange;
+use super::staff::Hunt;
+use super::view::Counters;
+use super::waits::Wait;
+use super::worker::{Edition, Worker};
+
+/// Where the pool is in its life.
+#[derive(Debug)]
+pub(super) enum State {
+    /// `Listen` was asked for; after a failure, this was the delay before it.
+    Opening { delay: Duration },
+    /// Its sockets cannot be opened.
+    Failed { reason: String, retry_at: Moment, delay: Duration },
+    /// Its sockets are open and it has workers, or tries to.
+    Serving,
+    /// Its workers leave; `total` is how many there were.
+    Stopping { after: After, jobs: Vec<JobId>, total: usize },
+    /// Nothing is open and nothing runs.
+    Stopped,
+    /// As `Stopped`, and the configuration no longer has it.
+    Removed,
+}
+
+/// What comes after the last worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum After {
+    /// Nothing.
+    Rest,
+    /// It starts again.
+    Start,
+    /// It is forgotten.
+    Remove,
+}
+
+/// What has to be looked at again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Due {
+    /// A worker that is watched or was signalled.
+    Worker(WorkerId),
+    /// Open the sockets again, or start the next worker.
+    Retry,
+    /// The probe has lived long enough.
+    Proof,
+    /// Tell those who wait how far it is.
+    Progress,
+}
+
+/// One pool with its workers.
+#[derive(Debug)]
+pub(super) struct Pool {
+    pub(super) name: PoolName,
+    /// The settings in force.
+    pub(super) current: Rc<Edition>,
+    /// Settings for the next start of a pool that is stopped.
+    pub(super) pending: Option<PoolPlan>,
+    /// Another number of workers than the settings say.
+    pub(super) scale: Option<u32>,
+    pub(super) state: State,
+    pub(super) exchange: Option<Exchange>,
+    pub(super) workers: BTreeMap<WorkerId, Worker>,
+    pub(super) hunt: Option<Hunt>,
+    pub(super) backoff: Backoff,
+    pub(super) probe: Option<WorkerId>,
+    pub(super) agenda: Agenda<Due>,
+    pub(super) waits: Vec<Wait>,
+    pub(super) counters: Counters,
+    pub(super) started: Moment,
+    /// The last failure in one sentence.
+    pub(super) reason: Option<String>,
+    /// The failure that was logged last; it is not logged again until something else is said.
+    pub(super) said: Option<String>,
+    /// Whether the next workers are the first of a set, whose starts are not worth a line each.
+    pub(super) first_fill: bool,
+    newest: Generation,
+    /// Generations whose settings the master keeps for us.
+    held: BTreeSet<Generation>,
+    /// `Listen` actions that are not answered yet.
+    listens: Vec<Generation>,
+}
+
+impl Pool {
+    /// A pool that is stopped.
+    pub(super) fn new(plan: PoolPlan, now: Moment) -> Pool {
+        let generation = Generation(1);
+        Pool {
+            name: plan.name.clone(),
+            current: Rc::new(Edition { generation, plan }),
+            pending: None,
+            scale: None,
+            state: State::Stopped,
+            exchange: None,
+            workers: BTreeMap::new(),
+            hunt: None,
+            backoff: Backoff::new(),
+            probe: None,
+            agenda: Agenda::new(),
+            waits: Vec::new(),
+            counters: Counters::default(),
+            started: now,
+            reason: None,
+            said: None,
+            first_fill: true,
+            newest: generation,
+            held: BTreeSet::from([generation]),
+            listens: Vec::new(),
+        }
+    }
+
+    /// Starts it, or says that it runs.
+    pub(super) fn start(&mut self, now: Moment, job: Option<JobId>, out: &mut Effects) {
+        match &mut self.state {
+            State::Stopped | State::Failed { .. } => {
+                self.wait_until_full(job);
+                self.open(Duration::ZERO, out);
+            }
+            State::Opening { .. } => self.wait_until_full(job),
+            State::Serving if self.backoff.is_holding() => {
+                self.forget_failures();
+                self.wait_until_full(job);
+                self.advance(now, out);
+            }
+            State::Serving => out.settle(job, Ok(format!("{} is running", self.name))),
+            State::Stopping { after: After::Remove, .. } | State::Removed => {
+                out.settle(job, Err(format!("pool {} is being removed", self.name)));
+            }
+            State::Stopping { after, .. } => {
+                *after = After::Start;
+                self.wait_until_full(job);
+            }
+        }
+    }
+
+    /// Puts these settings in force: at once if it does not run, else generation by generation.
+    pub(super) fn configure(&mut self, now: Moment, plan: PoolPlan, job: Option<JobId>, out: &mut Effects) {
+        match &mut self.state {
+            State::Serving => self.begin_exchange(now, plan, None, job, out),
+            State::Opening { .. } | State::Failed { .. } => {
+                self.set_pending(plan);
+                self.wait_until_full(job);
+                self.open(Duration::ZERO, out);
+                self.forget_unused(out);
+            }
+            State::Stopping { after: after @ (After::Remove | After::Start), .. } => {
+                *after = After::Start;
+                self.set_pending(plan);
+                self.wait_until_full(job);
+            }
+            State::Stopping { after: After::Rest, .. } | State::Stopped | State::Removed => {
+                self.set_pending(plan);
+                let text = format!("{} is stopped: its new settings apply when it is started", self.name);
+                out.settle(job, Ok(text));
+            }
+        }
+    }
+
+    /// A new generation with the same settings.
+    pub(super) fn restart(&mut self, now: Moment, job: Option<JobId>, out: &mut Effects) {
+        match self.state {
+            State::Serving => {
+                let plan = self.exchange.as_ref().map_or(&self.current, Exchange::edition).plan.clone();
+                let scale = self.exchange.as_ref().map_or(self.scale, Exchange::scale);
+                self.begin_exchange(now, plan, scale, job, out);
+            }
+            State::Opening { .. }
+            | State::Failed { .. }
+            | State::Stopping { .. }
+            | State::Stopped
+            | State::Removed => self.start(now, job, out),
+        }
+    }
+
+    /// Lets every worker end when it is idle, then closes the sockets. They stay open until then, so that clients in
+    /// the queue are served by the workers that are still there: a worker in use finds them before it is seen idle.
+    pub(super) fn stop(&mut self, now: Moment, then: After, job: Option<JobId>, out: &mut Effects) {
+        match &mut self.state {
+            State::Stopped | State::Removed => {
+                out.settle(job, Ok(format!("{} is stopped", self.name)));
+                if then == After::Remove {
+                    self.remove(out);
+                }
+            }
+            State::Stopping { after, jobs, .. } => {
+                if *after != After::Remove {
+                    *after = then;
+                }
+                jobs.extend(job);
+                self.fail_waits_to_be_full(0, "it is being stopped", out);
+            }
+            State::Opening { .. } | State::Failed { .. } | State::Serving => {
+                self.begin_stop(now, then, job, out);
+            }
+        }
+    }
+
+    /// SIGKILL to every worker of a pool that stops.
+    pub(super) fn kill_all(&mut self, now: Moment, out: &mut Effects) {
+        for worker in self.workers.values_mut() {
+            worker.kill(out);
+            self.agenda.set(Due::Worker(worker.id), None);
+        }
+        self.advance(now, out);
+    }
+
+    /// `false` if no `Listen` for this generation was open.
+    pub(super) fn listening(&mut self, now: Moment, generation: Generation, out: &mut Effects) -> bool {
+        if !self.take_listen(generation) {
+            return false;
+        }
+        match self.state {
+            State::Opening { .. } if generation == self.current.generation => {
+                self.state = State::Serving;
+                self.forget_failures();
+                self.first_fill = true;
+                if self.said.take().is_some() {
+                    out.log(log::Level::Info, format!("[pool {}] listens now", self.name));
+                }
+                self.reason = None;
+                self.advance(now, out);
+            }
+            State::Serving => self.exchange_listens(now, generation, out),
+            // Overtaken by a stop or by newer settings.
+            State::Opening { .. }
+            | State::Failed { .. }
+            | State::Stopping { .. }
+            | State::Stopped
+            | State::Removed => {}
+        }
+        true
+    }
+
+    /// `false` if no `Listen` for this generation was open.
+    pub(super) fn listen_failed(
+        &mut self,
+        now: Moment,
+        generation: Generation,
+        reason: &str,
+        out: &mut Effects,
+    ) -> bool {
+        if !self.take_listen(generation) {
+            return false;
+        }
+        match self.state {
+            State::Opening { delay } if generation == self.current.generation => {
+                self.cannot_listen(now, delay, reason, out);
+            }
+            State::Serving => self.exchange_cannot_listen(now, generation, reason, out),
+            State::Opening { .. }
+            | State::Failed { .. }
+            | State::Stopping { .. }
+            | State::Stopped
+            | State::Removed => {}
+        }
+        true
+    }
+
+    /// Looks at everything that is due.
+    pub(super) fn on_deadline(&mut self, now: Moment, out: &mut Effects) {
+        while let Some(due) = self.agenda.pop_due(now) {
+            match due {
+                Due::Worker(worker) => self.on_worker_due(now, worker, out),
+                Due::Retry => {
+                    if let State::Failed { delay, .. } = self.state {
+                        self.open(delay, out);
+                    }
+                }
+                Due::Proof => self.probe_survived(out),
+                Due::Progress => self.announce(now, out),
+            }
+        }
+        self.advance(now, out);
+    }
+
+    /// Does whatever has become possible. Called after everything that may have changed the numbers of workers.
+    pub(super) fn advance(&mut self, now: Moment, out: &mut Effects) {
+        match self.state {
+            State::Serving => {
+                self.advance_exchange(now, out);
+                self.fill(now, out);
+                self.release_retiring(now, out);
+                self.trim(now, out);
+            }
+            State::Stopping { .. } if self.workers.is_empty() => self.finish_stop(out),
+            State::Opening { .. }
+            | State::Failed { .. }
+            | State::Stopping { .. }
+            | State::Stopped
+            | State::Removed => {}
+        }
+        self.settle_waits(out);
+        self.forget_unused(out);
+    }
+
+    /// Asks for the sockets of these settings.
+    pub(super) fn listen(&mut self, generation: Generation, out: &mut Effects) {
+        self.listens.push(generation);
+        out.push(Action::Listen { pool: self.name.clone(), generation });
+    }
+
+    /// Puts settings under the next number. A number is never used twice, even if its settings never came in force.
+    pub(super) fn new_edition(&mut self, plan: PoolPlan) -> Rc<Edition> {
+        self.newest = Generation(self.newest.0.saturating_add(1));
+        self.held.insert(self.newest);
+        Rc::new(Edition { generation: self.newest, plan })
+    }
+
+    /// Starts the back-off afresh: what failed before was something else.
+    pub(super) fn forget_failures(&mut self) {
+        self.backoff = Backoff::new();
+        self.probe = None;
+        self.agenda.set(Due::Retry, None);
+        self.agenda.set(Due::Proof, None);
+    }
+
+    /// Lets the master drop the settings that no worker has any more.
+    pub(super) fn forget_unused(&mut self, out: &mut Effects) {
+        if self.held.len() < 2 {
+            return;
+        }
+        let mut used: BTreeSet<Generation> = self.workers.values().map(Worker::generation).collect();
+        used.insert(self.current.generation);
+        used.extend(self.exchange.as_ref().map(|exchange| exchange.edition().generation));
+        for generation in self.held.difference(&used) {
+            out.push(Action::ForgetSettings { pool: self.name.clone(), generation: *generation });
+        }
+        self.held.retain(|generation| used.contains(generation));
+    }
+
+    fn set_pending(&mut self, plan: PoolPlan) {
+        self.pending = Some(plan);
+        self.scale = None;
+    }
+
+    fn open(&mut self, delay: Duration, out: &mut Effects) {
+        if let Some(plan) = self.pending.take() {
+            self.current = self.new_edition(plan);
+        }
+        self.agenda.set(Due::Retry, None);
+        self.state = State::Opening { delay };
+        self.listen(self.current.generation, out);
+    }
+
+    fn take_listen(&mut self, generation: Generation) -> bool {
+        match self.listens.iter().position(|open| *open == generation) {
+            Some(index) => {
+                self.listens.remove(index);
+                true
+            }
+            None => false,
+        }
+    }
+
+    fn cannot_listen(&mut self, now: Moment, delay: Duration, reason: &str, out: &mut Effects) {
+        let delay = next_delay(delay, CEILING);
+        let retry_at = now.after(delay);
+        let sentence = format!("cannot start pool {}: {reason}", self.name);
+        self.say(log::Level::Error, &sentence, out);
+        self.state = State::Failed { reason: sentence, retry_at, delay };
+        self.agenda.set(Due::Retry, Some(retry_at));
+        self.fail_waits_to_be_full(0, reason, out);
+    }
+
+    fn begin_stop(&mut self, now: Moment, after: After, job: Option<JobId>, out: &mut Effects) {
+        self.cancel_exchange(now, "it is being stopped", out);
+        self.forget_failures();
+        self.hunt = None;
+        self.reason = None;
+        self.said = None;
+        let jobs = job.into_iter().collect();
+        self.state = State::Stopping { after, jobs, total: self.workers.len() };
+        self.fail_waits_to_be_full(0, "it is being stopped", out);
+        let everyone: Vec<WorkerId> = self.workers.keys().copied().collect();
+        for worker in everyone {
+            self.drain(now, worker, out);
+        }
+        self.announce(now, out);
+        self.advance(now, out);
+    }
+
+    fn finish_stop(&mut self, out: &mut Effects) {
+        let State::Stopping { after, jobs, .. } = std::mem::replace(&mut self.state, State::Stopped) else {
+            return;
+        };
+        let pool = || self.name.clone();
+        out.push(Action::KillLeftovers { pool: pool() });
+        out.push(Action::CloseListeners { pool: pool() });
+        out.log(log::Level::Info, format!("[pool {}] stopped", self.name));
+        for job in jobs {
+            out.settle(Some(job), Ok(format!("{} is stopped", self.name)));
+        }
+        match after {
+            After::Rest => {}
+            After::Start => self.open(Duration::ZERO, out),
+            After::Remove => self.remove(out),
+        }
+    }
+
+    fn remove(&mut self, out: &mut Effects) {
+        self.state = State::Removed;
+        for generation in std::mem::take(&mut self.held) {
+            out.push(Action::ForgetSettings { pool: self.name.clone(), generation });
+        }
+    }
+}
