@@ -165,16 +165,20 @@ pub fn spawn(spawn: &Spawn, descriptors: &Descriptors<'_>) -> Result<Child, Spaw
     let streams = prepare::Streams::new(descriptors)?;
     let failure = prepare::above_stdio(failure)?;
     let plan = prepare::plan(spawn, descriptors.cgroup, &streams, failure.as_fd());
-    // No handler of ours may run in the child, so nothing is delivered until the child has reset them all.
+    let pid = fork(&plan)?;
+    Ok(Child { pid, report })
+}
+
+/// Nothing is delivered around the fork: no handler of ours may run in the child before it has reset them all.
+fn fork(plan: &child::Plan<'_>) -> Result<Pid, SpawnError> {
     let _blocked = Blocked::all();
     // SAFETY: the child calls `child::run` and nothing else, which makes async-signal-safe calls only and never returns.
     match unsafe { nix::unistd::fork() } {
-        Ok(ForkResult::Child) => child::run(&plan),
+        Ok(ForkResult::Child) => child::run(plan),
         Ok(ForkResult::Parent { child }) => {
             // A successful fork(2) gives the parent a positive number.
             #[allow(clippy::expect_used)]
-            let pid = Pid::new(child.as_raw()).expect("fork gives a positive pid");
-            Ok(Child { pid, report })
+            Ok(Pid::new(child.as_raw()).expect("fork gives a positive pid"))
         }
         Err(errno) => Err(SpawnError::Fork(errno.into())),
     }
@@ -227,5 +231,7 @@ impl fmt::Display for SpawnError {
 
 impl std::error::Error for SpawnError {}
 
+#[cfg(test)]
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;

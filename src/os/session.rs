@@ -155,3 +155,91 @@ impl fmt::Display for SessionError {
 }
 
 impl std::error::Error for SessionError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::os::process::testing::{Running, output, playing, program, role, said, say, shell, until};
+    use crate::os::wait;
+
+    #[test]
+    fn any_name_is_read() {
+        let pid = Pid::new(7).expect("it is positive");
+        let stat = b"7 (a) R (b \xff) S 3 5 6 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 123456 9 10";
+        let process = parse(pid, stat).expect("it is whole");
+        assert_eq!(process.name, "a) R (b \u{fffd}");
+        assert_eq!((process.parent, process.group, process.session), (3, Pid::new(5), Pid::new(6)));
+        assert_eq!((process.start_ticks, process.zombie), (123_456, false));
+        for broken in [&b""[..], b"7", b"7 (a", b"7 (a) S 3", b"7 )a( S 3 5 6"] {
+            assert_eq!(parse(pid, broken), None);
+        }
+    }
+
+    #[test]
+    fn children_are_listed_with_their_session() {
+        let sleeper = Running::start(&program(&["/bin/sleep", "1000"]));
+        let found = until("its exec", || {
+            let found =
+                children().expect("there is /proc").into_iter().find(|child| child.pid == sleeper.pid);
+            found.filter(|child| child.name == "sleep")
+        });
+        assert_eq!((found.session, found.group, found.zombie), (Some(sleeper.pid), Some(sleeper.pid), false));
+        assert_eq!(found.parent, nix::unistd::getpid().as_raw());
+    }
+
+    #[test]
+    fn the_session_of_a_living_worker_is_no_leftover() {
+        let mut worker = Running::start(&shell("sleep 1000 & echo $!; exec sleep 1000"));
+        let member = Pid::new(worker.line().parse().expect("a number")).expect("a pid");
+        assert!(Processes::read().expect("there is /proc").find(member).is_some());
+        assert_eq!(kill_leftovers(&HashSet::from([worker.pid])), Ok(Vec::new()));
+    }
+
+    #[test]
+    fn strangers_are_no_leftovers() {
+        let processes = Processes::read().expect("there is /proc");
+        let ours = |process: &&Process| processes.is_descendant(process);
+        let sessions: HashSet<Pid> =
+            processes.iter().filter(|process| !ours(process)).filter_map(|process| process.session).collect();
+        assert!(!sessions.is_empty(), "somebody started this test");
+        assert_eq!(processes.leftovers(&sessions).filter(|process| !ours(process)).count(), 0);
+    }
+
+    #[test]
+    fn what_a_worker_leaves_is_killed() {
+        let text = output(&role("os::session::tests::role_master_of_orphans"));
+        assert_eq!(said(&text), ["1 killed: sleep", "0 killed: ", "other child: sleep"]);
+    }
+
+    #[test]
+    #[ignore = "a role of another test"]
+    fn role_master_of_orphans() {
+        if !playing() {
+            return;
+        }
+        wait::set_subreaper().expect("any kernel of this century");
+        // One orphan stays in the worker's session, the other makes its own, as php-cgi does with PHP_FCGI_CHILDREN.
+        let mut worker = Running::start(&shell("sleep 1000 & setsid sleep 1000 & exit 0"));
+        worker.end();
+        let sleeps = |child: &&Process| child.name == "sleep" && !child.zombie;
+        let orphans =
+            || children().expect("there is /proc").iter().filter(sleeps).cloned().collect::<Vec<_>>();
+        until("both orphans", || {
+            let apart = orphans().iter().filter(|child| child.session != Some(worker.pid)).count();
+            (apart == 1 && orphans().len() == 2).then_some(())
+        });
+        let former = HashSet::from([worker.pid]);
+        for _ in 0..2 {
+            let killed = kill_leftovers(&former).expect("there is /proc");
+            let names: Vec<&str> = killed.iter().map(|process| process.name.as_str()).collect();
+            say(format_args!("{} killed: {}", killed.len(), names.join(" ")));
+            for process in killed {
+                until("its end", || wait::reap_child(process.pid).expect("it is a child"));
+            }
+        }
+        for other in orphans() {
+            say(format_args!("other child: {}", other.name));
+            signal::send(other.pid, Signal::KILL).expect("it is ours");
+        }
+    }
+}

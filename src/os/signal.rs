@@ -2,6 +2,7 @@
 //!
 //! Owns the rule that nothing here ever reaches init, ourselves or "every process". Which signal when is `policy`.
 
+use std::collections::HashSet;
 use std::fmt;
 
 use nix::errno::Errno;
@@ -41,18 +42,20 @@ pub fn send_to_session(leader: Pid, signal: Signal) -> Result<Delivery, SignalEr
 
 /// [`send_to_session`] for several, with one look at /proc for all of them. The answers are in the order of `leaders`.
 pub fn send_to_sessions(leaders: &[Pid], signal: Signal) -> Vec<Result<Delivery, SignalError>> {
-    let mut answers = Vec::with_capacity(leaders.len());
-    for &leader in leaders {
-        let answer = send(leader, signal);
-        if answer.is_ok() {
-            // ESRCH where the child has not come as far as setsid(2); EPERM where no member may be signalled.
-            let _ = kill(-leader.as_raw(), signal);
-        }
-        answers.push(answer);
+    let answers: Vec<_> = leaders.iter().map(|&leader| send(leader, signal)).collect();
+    // Of one that is gone even the number may be somebody else's by now.
+    let reached = leaders.iter().zip(&answers).filter(|(_, answer)| **answer == Ok(Delivery::Sent));
+    let reached: HashSet<Pid> = reached.map(|(&leader, _)| leader).collect();
+    for leader in &reached {
+        // ESRCH where the child has not come as far as setsid(2); EPERM where no member may be signalled.
+        let _ = kill(-leader.as_raw(), signal);
     }
-    // Without /proc the group was all that there is to find.
+    if reached.is_empty() {
+        return answers;
+    }
+    // Without /proc the groups were all that there is to find.
     let Ok(processes) = Processes::read() else { return answers };
-    let led = |session: Option<Pid>| session.is_some_and(|session| leaders.contains(&session));
+    let led = |session: Option<Pid>| session.is_some_and(|session| reached.contains(&session));
     for member in processes.iter().filter(|process| led(process.session) && process.group != process.session)
     {
         let _ = send(member.pid, signal);
@@ -147,3 +150,71 @@ impl fmt::Display for SignalError {
 }
 
 impl std::error::Error for SignalError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::ExitStatus;
+    use crate::os::process::testing::{Running, program, shell, until};
+
+    fn own() -> Pid {
+        Pid::new(nix::unistd::getpid().as_raw()).expect("it is positive")
+    }
+
+    #[test]
+    fn a_process_is_reached_until_it_is_reaped() {
+        let mut sleeper = Running::start(&program(&["/bin/sleep", "1000"]));
+        assert_eq!(send(sleeper.pid, Signal::TERM), Ok(Delivery::Sent));
+        assert_eq!(sleeper.end(), ExitStatus::Signal { signal: Signal::TERM, core: false });
+        assert_eq!(send(sleeper.pid, Signal::TERM), Ok(Delivery::Gone));
+        assert_eq!(send_to_session(sleeper.pid, Signal::KILL), Ok(Delivery::Gone));
+    }
+
+    #[test]
+    fn neither_init_nor_we_are_signalled() {
+        let init = Pid::new(1).expect("it is positive");
+        for pid in [init, own()] {
+            let refused = SignalError::Refused { pid, signal: Signal::KILL };
+            assert_eq!(send(pid, Signal::KILL), Err(refused.clone()));
+            assert_eq!(send_to_session(pid, Signal::KILL), Err(refused));
+        }
+        let text = send(init, Signal::KILL).expect_err("refused").to_string();
+        assert_eq!(text, "cannot send SIGKILL to process 1: it is init or fpmd itself");
+    }
+
+    #[test]
+    fn real_time_signals_are_sent() {
+        let mut sleeper = Running::start(&program(&["/bin/sleep", "1000"]));
+        let signal = Signal::parse("40").expect("a real-time signal");
+        assert_eq!(send(sleeper.pid, signal), Ok(Delivery::Sent));
+        assert_eq!(sleeper.end(), ExitStatus::Signal { signal, core: false });
+    }
+
+    #[test]
+    fn a_session_is_reached_in_all_its_groups() {
+        // timeout(1) makes a process group of its own.
+        let mut leader = Running::start(&shell("timeout 1000 sleep 1000 & echo $!; exec sleep 1000"));
+        let job = Pid::new(leader.line().parse().expect("a number")).expect("a pid");
+        until("a group of its own", || {
+            let processes = Processes::read().expect("there is /proc");
+            let found = processes.find(job).expect("it lives");
+            assert_eq!(found.session, Some(leader.pid));
+            (found.group == Some(job)).then_some(())
+        });
+        assert_eq!(send_to_session(leader.pid, Signal::KILL), Ok(Delivery::Sent));
+        assert_eq!(leader.end(), ExitStatus::Signal { signal: Signal::KILL, core: false });
+        // The job has our pipe too: it ends when both are dead.
+        assert_eq!(leader.text(), "");
+    }
+
+    #[test]
+    fn blocking_nests_and_ends() {
+        let blocked = || SigSet::thread_get_mask().expect("a mask").contains(NixSignal::SIGUSR2);
+        let before = blocked();
+        let outer = Blocked::all();
+        drop(Blocked::all());
+        assert!(blocked());
+        drop(outer);
+        assert_eq!(blocked(), before);
+    }
+}

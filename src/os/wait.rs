@@ -127,3 +127,69 @@ impl fmt::Display for WaitError {
 }
 
 impl std::error::Error for WaitError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::os::process::testing::{Running, output, playing, program, role, said, say, shell, until};
+
+    #[test]
+    fn exits_and_signals_are_told_apart() {
+        assert_eq!(Running::start(&shell("exit 0")).end(), ExitStatus::Code(0));
+        assert_eq!(Running::start(&shell("exit 255")).end(), ExitStatus::Code(255));
+        let killed = Running::start(&shell("kill -9 $$")).end();
+        assert_eq!(killed, ExitStatus::Signal { signal: Signal::KILL, core: false });
+        // No name for this one in `Signal`: the C library has it to itself.
+        assert_eq!(exit_status(32), ExitStatus::Code(160));
+    }
+
+    #[test]
+    fn a_living_child_and_a_stranger_are_nothing_to_collect() {
+        let sleeper = Running::start(&program(&["/bin/sleep", "1000"]));
+        assert_eq!(reap_child(sleeper.pid), Ok(None));
+        assert_eq!(reap_child(Pid::new(1).expect("it is positive")), Ok(None));
+    }
+
+    #[test]
+    fn what_it_used_is_told() {
+        let child = Running::start(&shell("i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done"));
+        let pid = child.pid;
+        std::mem::forget(child); // collected here
+        let ended = until("its end", || reap_child(pid).expect("it is a child"));
+        assert_eq!((ended.pid, ended.status), (pid, ExitStatus::Code(0)));
+        assert!(ended.usage.user + ended.usage.system > Duration::from_micros(500), "{ended:?}");
+        assert!((100_000..100_000_000).contains(&ended.usage.max_resident), "{ended:?}");
+    }
+
+    #[test]
+    fn a_subreaper_collects_orphans_too() {
+        let text = output(&role("os::wait::tests::role_subreaper"));
+        assert_eq!(
+            said(&text),
+            ["nothing", "child exited with code 3", "orphan exited with code 0", "nothing"]
+        );
+    }
+
+    #[test]
+    #[ignore = "a role of another test"]
+    fn role_subreaper() {
+        if !playing() {
+            return;
+        }
+        set_subreaper().expect("any kernel of this century");
+        assert_eq!(reap(), Ok(None));
+        say("nothing");
+        // The orphan ends when it has seen its parent go.
+        let orphan = "while kill -0 $0 2>/dev/null; do sleep 0.01; done";
+        let child = Running::start(&shell(&format!("sh -c '{orphan}' $$ & exit 3")));
+        let child_pid = child.pid;
+        std::mem::forget(child); // collected here
+        for _ in 0..2 {
+            let ended = until("an end", || reap().expect("there are children"));
+            let who = if ended.pid == child_pid { "child" } else { "orphan" };
+            say(format_args!("{who} {}", ended.status));
+        }
+        assert_eq!(reap(), Ok(None));
+        say("nothing");
+    }
+}

@@ -3,7 +3,7 @@
 
 use std::ffi::CStr;
 use std::os::fd::{BorrowedFd, RawFd};
-use std::{mem, ptr};
+use std::ptr;
 
 use nix::errno::Errno;
 use nix::libc;
@@ -100,12 +100,15 @@ fn take(step: Step, plan: &Plan<'_>) -> Result<(), Errno> {
 const LAST_SIGNAL: i32 = 64;
 
 fn reset_signals() -> Result<(), Errno> {
-    // SAFETY: all zeroes is a valid sigaction: SIG_DFL, an empty mask, no flags.
-    let default: libc::sigaction = unsafe { mem::zeroed() };
+    // SIG_DFL, no flags, an empty mask in the kernel's own layout: all zeroes, and longer than that on every architecture.
+    const DEFAULT: [u64; 8] = [0; 8];
+    const MASK_BYTES: usize = 8;
     for number in 1..=LAST_SIGNAL {
-        // SAFETY: reads `default` only; SIG_DFL runs no code of ours. SIGKILL, SIGSTOP and the C library's own two
-        // signals are refused, and need no reset.
-        let _refused = unsafe { libc::sigaction(number, &default, ptr::null_mut()) };
+        let previous = ptr::null_mut::<u64>();
+        // SAFETY: rt_sigaction(2) reads `DEFAULT` only, and SIG_DFL runs no code of ours. Not through the C library, which
+        // refuses to touch signals 32 and 33, though these too may have come ignored. SIGKILL and SIGSTOP need no reset.
+        let _refused =
+            unsafe { libc::syscall(libc::SYS_rt_sigaction, number, DEFAULT.as_ptr(), previous, MASK_BYTES) };
     }
     nix::sys::signal::SigSet::empty().thread_set_mask()
 }
