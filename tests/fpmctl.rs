@@ -248,6 +248,19 @@ fn a_refusal_is_exit_1_with_its_reasons_on_standard_error() {
 }
 
 #[test]
+fn a_refusal_before_the_question_was_read_is_heard() {
+    let folder = Folder::new();
+    let listener = UnixListener::bind(folder.socket()).unwrap();
+    let master = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("a client");
+        stream.write_all(&encode(&Reply::Refused("permission denied".into()))).unwrap();
+    });
+    let (_, stderr, code) = said(&fpmctl(&folder.socket(), &["stop"]));
+    master.join().unwrap();
+    assert_eq!((stderr.as_str(), code), ("fpmctl: permission denied\n", 1));
+}
+
+#[test]
 fn progress_is_waited_through_and_shown_to_people_only() {
     let replies = vec![
         Reply::Progress("pool www: 1 of 2".into()),
