@@ -6,6 +6,7 @@ pub mod exit;
 pub mod fpmctl;
 pub mod fpmd;
 pub mod output;
+pub mod request;
 pub mod terminal;
 mod values;
 

@@ -1,5 +1,7 @@
 //! Readers of option values, for both command lines: from what was typed to our types, or a sentence for clap to print.
 
+use std::time::Duration;
+
 use crate::config::model::Dispatch;
 use crate::ids::{Pid, PoolName};
 
@@ -27,11 +29,30 @@ pub fn dispatch(text: &str) -> Result<Dispatch, String> {
     }
 }
 
+/// Seconds, with a fraction where wanted; at most a day.
+pub fn seconds(text: &str) -> Result<Duration, String> {
+    match text.parse::<f64>() {
+        Ok(seconds) if seconds > 0.0 && seconds <= 86_400.0 => Ok(Duration::from_secs_f64(seconds)),
+        _ => Err("it is a number of seconds, more than 0 and at most 86400".into()),
+    }
+}
+
 /// `NAME=VALUE`, as env(1) takes it.
 pub fn assignment(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.into(), value.into())),
         _ => Err("it is written NAME=VALUE".into()),
+    }
+}
+
+/// `Name: value`, as curl(1) takes it.
+pub fn header(text: &str) -> Result<(String, String), String> {
+    let token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
+    match text.split_once(':') {
+        Some((name, value)) if !name.is_empty() && name.chars().all(token) => {
+            Ok((name.into(), value.trim().into()))
+        }
+        _ => Err("it is written 'Name: value'".into()),
     }
 }
 
@@ -52,6 +73,12 @@ mod tests {
         assert_eq!(assignment("A=b=c"), Ok(("A".into(), "b=c".into())));
         assert_eq!(assignment("A="), Ok(("A".into(), String::new())));
         assert!(assignment("A").is_err() && assignment("=b").is_err());
+    }
+
+    #[test]
+    fn headers_are_names_with_values() {
+        assert_eq!(header("X-A: b: c "), Ok(("X-A".into(), "b: c".into())));
+        assert!(header("X A: b").is_err() && header(": b").is_err() && header("X").is_err());
     }
 
     #[test]
