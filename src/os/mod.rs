@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 pub mod acl;
+pub mod activity;
 pub mod cgroup;
 pub mod clock;
 pub mod errno;

@@ -99,7 +99,7 @@ pub enum Syscall {
     /// Waiting in a system call.
     In {
         /// Its number on this architecture.
-        number: i64,
+        number: libc::c_long,
         /// Its arguments as they are in the registers.
         arguments: [u64; 6],
     },
@@ -138,6 +138,24 @@ pub fn threads(pid: Pid, mut each: impl FnMut(Pid)) -> Result<(), Error> {
         each_number(entry).and_then(Pid::new).map(&mut each);
         Ok(())
     })
+}
+
+/// Calls `each` with every child that one thread of the process started. Says nothing of children where the kernel does
+/// not list them (CONFIG_PROC_CHILDREN).
+///
+/// # Errors
+/// See [`Error`], but never [`Error::Gone`].
+pub fn children(pid: Pid, thread: Pid, mut each: impl FnMut(Pid)) -> Result<(), Error> {
+    match fs::read_to_string(format!("/proc/{pid}/task/{thread}/children")) {
+        Ok(text) => {
+            text.split_ascii_whitespace().filter_map(|word| Pid::new(word.parse().ok()?)).for_each(&mut each);
+            Ok(())
+        }
+        Err(error) => match failed(pid, &error) {
+            Error::Gone => Ok(()),
+            error => Err(error),
+        },
+    }
 }
 
 /// Calls `each` with every descriptor that is a socket: its number and the socket's inode.
@@ -381,6 +399,9 @@ mod tests {
             assert!(std::time::Instant::now() < deadline);
             std::thread::sleep(Duration::from_millis(1));
         }
+        let mut ours = Vec::new();
+        threads(own(), |thread| children(own(), thread, |child| ours.push(child)).unwrap()).unwrap();
+        assert!(ours.contains(&pid));
         child.wait().unwrap();
         assert_eq!(stat(pid), Err(Error::Gone));
         assert_eq!(syscall(pid, pid), Err(Error::Gone));
