@@ -4,6 +4,7 @@
 mod accepted;
 mod hostile;
 mod includes;
+mod machine;
 mod mistakes;
 mod roundtrip;
 
