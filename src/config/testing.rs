@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::host::{Host, ReadError, Unusable};
-use super::listen::normal;
 use super::model::{Group, User};
 use crate::ids::{Gid, Uid};
 
@@ -55,7 +54,7 @@ impl FakeHost {
 }
 
 fn inside(root: Option<&Path>, path: &Path) -> PathBuf {
-    normal(&root.map_or(path.to_owned(), |root| root.join(path.strip_prefix("/").unwrap_or(path))))
+    root.map_or(path.to_owned(), |root| root.join(path.strip_prefix("/").unwrap_or(path)))
 }
 
 impl Host for FakeHost {

@@ -1,1 +1,89 @@
-//! fpmd, the master process.
+//! fpmd, the master process: owns listening sockets, workers, timers, configuration and log; never reads a request.
+//!
+//! `start` brings it up, `run` is its loop, `apply` does what the supervisor decides. Signals are documented in fpmd(8).
+
+mod apply;
+mod cgroups;
+mod commands;
+mod control;
+mod demo;
+mod environment;
+mod listeners;
+mod orphans;
+mod pid_file;
+mod reload;
+mod run;
+mod settings;
+mod snapshot;
+mod source;
+mod spawning;
+mod start;
+#[cfg(test)]
+mod testing;
+mod workers;
+
+use std::collections::{HashMap, VecDeque};
+use std::rc::Rc;
+
+use signal_hook_mio::v1_0::Signals;
+
+use self::cgroups::Cgroups;
+use self::control::Control;
+use self::demo::Demo;
+use self::listeners::Listeners;
+use self::orphans::Strangers;
+use self::run::{Farewell, Timer};
+use self::settings::Settings;
+use self::source::Source;
+use self::workers::Workers;
+use crate::config::model::Global;
+use crate::event::timer::Timers;
+use crate::event::token::Token;
+use crate::ids::{Generation, Moment, PoolName, Ticket};
+use crate::os::activity::Observer;
+use crate::os::daemon::Readiness;
+use crate::os::limits::OriginalLimit;
+use crate::os::process::Spawn;
+use crate::supervise::Supervisor;
+use crate::systemd::Notifier;
+
+pub use self::start::main;
+
+/// Everything that the daemon holds. Each part is one module's; the methods are spread over them by subject.
+struct Master {
+    poll: mio::Poll,
+    signals: Signals,
+    timers: Timers<Timer>,
+    supervisor: Supervisor,
+    source: Source,
+    global: Global,
+    settings: Settings,
+    listeners: Listeners,
+    /// What the workers of a generation have in common, made at its first start.
+    spawns: HashMap<(PoolName, Generation), Rc<Spawn>>,
+    open_files: OriginalLimit,
+    workers: Workers,
+    cgroups: Cgroups,
+    strangers: Strangers,
+    observer: Observer,
+    control: Control,
+    last_ticket: Ticket,
+    notifier: Notifier,
+    /// Until the first configuration is in force.
+    starting: Option<Starting>,
+    /// Pipes of workers that said more than one turn takes.
+    talkative: VecDeque<Token>,
+    farewell: Farewell,
+    /// Why the one pool of `fpmd run` cannot start.
+    failure: Option<String>,
+    demo: Option<Demo>,
+    started: Moment,
+}
+
+/// Who has to be told that we serve.
+enum Starting {
+    /// The service manager, if there is one.
+    Foreground,
+    /// The process that was started, too.
+    Background(Readiness),
+}

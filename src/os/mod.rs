@@ -5,6 +5,7 @@ pub mod acl;
 pub mod activity;
 pub mod cgroup;
 pub mod clock;
+pub mod daemon;
 pub mod errno;
 pub mod host;
 pub mod legacy;

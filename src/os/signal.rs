@@ -40,16 +40,26 @@ pub fn send_to_session(leader: Pid, signal: Signal) -> Result<Delivery, SignalEr
     send_to_sessions(&[leader], signal).pop().unwrap_or(Ok(Delivery::Gone))
 }
 
-/// [`send_to_session`] for several, with one look at /proc for all of them. The answers are in the order of `leaders`.
-pub fn send_to_sessions(leaders: &[Pid], signal: Signal) -> Vec<Result<Delivery, SignalError>> {
-    let answers: Vec<_> = leaders.iter().map(|&leader| send(leader, signal)).collect();
-    // Of one that is gone even the number may be somebody else's by now.
-    let reached = leaders.iter().zip(&answers).filter(|(_, answer)| **answer == Ok(Delivery::Sent));
-    let reached: HashSet<Pid> = reached.map(|(&leader, _)| leader).collect();
-    for leader in &reached {
+/// Sends a signal to a process and to the process group that it leads, without a look at /proc. `leader` is a child of
+/// ours that is not reaped yet.
+///
+/// # Errors
+/// As [`send_to_session`].
+pub fn send_to_group(leader: Pid, signal: Signal) -> Result<Delivery, SignalError> {
+    let answer = send(leader, signal);
+    if answer == Ok(Delivery::Sent) {
         // ESRCH where the child has not come as far as setsid(2); EPERM where no member may be signalled.
         let _ = kill(-leader.as_raw(), signal);
     }
+    answer
+}
+
+/// [`send_to_session`] for several, with one look at /proc for all of them. The answers are in the order of `leaders`.
+pub fn send_to_sessions(leaders: &[Pid], signal: Signal) -> Vec<Result<Delivery, SignalError>> {
+    let answers: Vec<_> = leaders.iter().map(|&leader| send_to_group(leader, signal)).collect();
+    // Of one that is gone even the number may be somebody else's by now.
+    let reached = leaders.iter().zip(&answers).filter(|(_, answer)| **answer == Ok(Delivery::Sent));
+    let reached: HashSet<Pid> = reached.map(|(&leader, _)| leader).collect();
     if reached.is_empty() {
         return answers;
     }

@@ -1,0 +1,81 @@
+//! What a readiness event is about, packed into the one number that epoll(7) carries for us.
+
+use crate::ids::WorkerId;
+
+/// A source of readiness events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Token {
+    /// The signal pipe.
+    Signals,
+    /// The listening control socket.
+    Control,
+    /// A control client, by its number over the daemon's life.
+    Client(u64),
+    /// The pipe on which a starting worker reports a failed step.
+    Report(WorkerId),
+    /// A worker's standard output.
+    Stdout(WorkerId),
+    /// A worker's standard error.
+    Stderr(WorkerId),
+}
+
+/// The low bits say which kind, the rest is the number.
+const KIND_BITS: u32 = 3;
+
+impl Token {
+    /// The number for epoll. Numbers above 2^61 would lose bits; at a million starts a second that is 73,000 years.
+    pub fn encode(self) -> mio::Token {
+        let (kind, number) = match self {
+            Token::Signals => (0, 0),
+            Token::Control => (1, 0),
+            Token::Client(number) => (2, number),
+            Token::Report(worker) => (3, worker.0),
+            Token::Stdout(worker) => (4, worker.0),
+            Token::Stderr(worker) => (5, worker.0),
+        };
+        mio::Token((number << KIND_BITS) as usize | kind)
+    }
+
+    /// The inverse of `encode`; `None` for a number that it never makes.
+    pub fn decode(token: mio::Token) -> Option<Token> {
+        let number = token.0 as u64 >> KIND_BITS;
+        match token.0 & ((1 << KIND_BITS) - 1) {
+            0 if number == 0 => Some(Token::Signals),
+            1 if number == 0 => Some(Token::Control),
+            2 => Some(Token::Client(number)),
+            3 => Some(Token::Report(WorkerId(number))),
+            4 => Some(Token::Stdout(WorkerId(number))),
+            5 => Some(Token::Stderr(WorkerId(number))),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_token_survives_the_kernel() {
+        let worker = WorkerId(987_654_321);
+        let tokens = [
+            Token::Signals,
+            Token::Control,
+            Token::Client(0),
+            Token::Client(u64::MAX >> KIND_BITS),
+            Token::Report(worker),
+            Token::Stdout(worker),
+            Token::Stderr(worker),
+        ];
+        for token in tokens {
+            assert_eq!(Token::decode(token.encode()), Some(token));
+        }
+    }
+
+    #[test]
+    fn foreign_numbers_are_not_tokens() {
+        for raw in [6, 7, 8, 9] {
+            assert_eq!(Token::decode(mio::Token(raw)), None, "{raw}");
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! Does what the supervisor wants done: the one place where its actions become system calls. Every action is answered
+//! as `supervise::action` says; what fails is an event or a log line, never the end of the daemon.
+
+use std::collections::HashSet;
+
+use super::run::Farewell;
+use super::{Master, spawning};
+use crate::event::token::Token;
+use crate::ids::{ExitStatus, Generation, Pid, PoolName, Signal, Ticket, WorkerId};
+use crate::os::activity::StopOutcome;
+use crate::os::process::Report;
+use crate::os::{clock, session, signal};
+use crate::status::snapshot::Activity;
+use crate::supervise::action::Action;
+use crate::supervise::event::Event;
+use crate::wire::control::Reply;
+
+impl Master {
+    /// Does one action; true if it was a start, which takes its time.
+    pub(super) fn apply(&mut self, action: Action) -> bool {
+        let is_start = matches!(action, Action::Start { .. });
+        match action {
+            Action::Listen { pool, generation } => self.listen(pool, generation),
+            Action::CloseListeners { pool } => self.listeners.close(&pool),
+            Action::ForgetSettings { pool, generation } => {
+                self.listeners.release(&pool, generation);
+                self.spawns.remove(&(pool.clone(), generation));
+                self.settings.forget(&pool, generation);
+            }
+            Action::Start { pool, generation, worker } => self.start(pool, generation, worker),
+            Action::Signal { worker, signal } => self.signal(worker, signal),
+            Action::StopIfIdle { worker, signal } => self.stop_if_idle(worker, signal),
+            Action::Observe { worker } => self.observe(worker),
+            Action::KillLeftovers { pool } => self.kill_leftovers(&pool),
+            Action::Log { level, text } => log::log!(level, "{text}"),
+            Action::Progress { ticket, text } => self.control.tell(ticket, text),
+            Action::Answer { ticket, result } => self.answer(ticket, result),
+            Action::Exit => self.farewell = Farewell::Due,
+        }
+        is_start
+    }
+
+    fn listen(&mut self, pool: PoolName, generation: Generation) {
+        let opened = match self.settings.adopt(&pool, generation) {
+            Some(settings) => self.listeners.open(&settings, generation),
+            None => Err("its settings are gone".to_owned()),
+        };
+        let event = match opened {
+            Ok(()) => Event::Listening { pool, generation },
+            Err(reason) => Event::ListenFailed { pool, generation, reason },
+        };
+        self.supervisor.handle(clock::monotonic(), event);
+    }
+
+    fn start(&mut self, pool: PoolName, generation: Generation, id: WorkerId) {
+        let event = match spawning::start(self, &pool, generation, id) {
+            Ok(worker) => {
+                let pid = worker.pid;
+                self.workers.insert(id, worker);
+                Event::Forked { worker: id, pid }
+            }
+            Err(reason) => Event::StartFailed { worker: id, reason },
+        };
+        self.supervisor.handle(clock::monotonic(), event);
+    }
+
+    /// The worker reports how its start went.
+    pub(super) fn on_report(&mut self, worker: WorkerId) {
+        let event = match self.workers.report(worker) {
+            Report::Pending => return,
+            Report::Executing => Event::Executing { worker },
+            Report::Failed(error) => Event::StartFailed { worker, reason: error.to_string() },
+        };
+        self.supervisor.handle(clock::monotonic(), event);
+    }
+
+    /// The worker said something on this pipe.
+    pub(super) fn on_output(&mut self, token: Token) {
+        if self.workers.drain(token, clock::monotonic()) {
+            self.talkative.push_back(token);
+        }
+    }
+
+    fn signal(&mut self, id: WorkerId, signal: Signal) {
+        let Some(worker) = self.workers.get(id) else { return };
+        let sent = match signal {
+            // It may have children that would go on with its sockets; it leads its process group.
+            Signal::KILL => signal::send_to_group(worker.pid, signal),
+            _ => signal::send(worker.pid, signal),
+        };
+        if let Err(error) = sent {
+            log::error!("[pool {}] {error}", worker.pool);
+        }
+    }
+
+    fn stop_if_idle(&mut self, id: WorkerId, signal: Signal) {
+        let Some(worker) = self.workers.get(id) else { return };
+        let listeners: Vec<_> = self.listeners.all(&worker.pool).collect();
+        let event = match self.observer.stop_if_idle(&listeners, worker.pid, signal) {
+            Ok(StopOutcome::Sent) => Event::StopSent { worker: id },
+            Ok(StopOutcome::NotIdle(activity)) => Event::Observed { worker: id, activity },
+            Ok(StopOutcome::Gone) => Event::Observed { worker: id, activity: Activity::Unknown },
+            Err(error) => {
+                log::error!("[pool {}] {error}", worker.pool);
+                Event::Observed { worker: id, activity: Activity::Unknown }
+            }
+        };
+        self.supervisor.handle(clock::monotonic(), event);
+    }
+
+    fn observe(&mut self, id: WorkerId) {
+        let Some(worker) = self.workers.get(id) else { return };
+        let listeners: Vec<_> = self.listeners.all(&worker.pool).collect();
+        let activity = self.observer.observe(&listeners, worker.pid).activity;
+        self.supervisor.handle(clock::monotonic(), Event::Observed { worker: id, activity });
+    }
+
+    /// Kills what the pool's former workers left in their sessions and in the pool's control group.
+    fn kill_leftovers(&mut self, pool: &PoolName) {
+        self.cgroups.kill(pool);
+        let former: HashSet<Pid> = self.workers.take_former(pool).collect();
+        for _ in 0..LEFTOVER_ROUNDS {
+            match session::kill_leftovers(&former) {
+                Ok(killed) if killed.is_empty() => return,
+                Ok(killed) => {
+                    for process in killed {
+                        log::warn!(
+                            "[pool {pool}] killed leftover process {} ({})",
+                            process.pid,
+                            process.name
+                        );
+                    }
+                }
+                Err(error) => {
+                    log::warn!("[pool {pool}] {error}");
+                    return;
+                }
+            }
+        }
+    }
+
+    fn answer(&mut self, ticket: Ticket, result: Result<String, String>) {
+        let Some(client) = self.control.waiting_for(ticket) else { return };
+        let reply = match result {
+            Ok(text) => Reply::Done(text),
+            Err(reason) => Reply::Refused(reason),
+        };
+        self.reply(client, &reply);
+    }
+
+    /// A child was reaped.
+    pub(super) fn on_exit(&mut self, pid: Pid, status: ExitStatus) {
+        let Some(worker) = self.workers.by_pid(pid) else {
+            // An orphan that became ours because fpmd is a subreaper, or PID 1.
+            log::debug!("orphan {pid} {status}");
+            self.cgroups.sweep();
+            return;
+        };
+        // What it said and why it did not start come first: the log and the supervisor want them in that order.
+        self.on_report(worker);
+        self.on_output(Token::Stdout(worker));
+        self.on_output(Token::Stderr(worker));
+        self.workers.exited(worker);
+        self.supervisor.handle(clock::monotonic(), Event::Exited { worker, status });
+    }
+}
+
+/// Processes that fork while they are killed need another round; what outlives this many is a fork bomb, for the control
+/// group or the administrator.
+const LEFTOVER_ROUNDS: usize = 16;

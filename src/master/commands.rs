@@ -1,0 +1,123 @@
+//! What a control command means: an answer at once, or an event for the supervisor and a ticket to answer later.
+
+use super::Master;
+use super::control::Access;
+use super::reload;
+use crate::ids::{Pid, PoolName, Ticket};
+use crate::log;
+use crate::os::clock;
+use crate::status::snapshot::Snapshot;
+use crate::supervise::event::{Event, PoolCommand, WorkerCommand};
+use crate::wire::control::{Command, Reply, Request};
+
+/// What to do about a command.
+enum Verdict {
+    /// This is the final reply.
+    Now(Reply),
+    /// The supervisor answers by the ticket.
+    Later(Event),
+}
+
+impl Master {
+    /// Carries out a client's request.
+    pub(super) fn obey(&mut self, client: u64, request: Request, access: Access) {
+        if access != Access::Full && !request.command.is_read_only() {
+            let refusal = "permission denied: only root and fpmd's own user may do that";
+            self.reply(client, &Reply::Refused(refusal.to_owned()));
+            return;
+        }
+        let ticket = self.next_ticket();
+        match self.judge(request.command, ticket) {
+            Verdict::Now(reply) => self.reply(client, &reply),
+            Verdict::Later(event) => {
+                // First the stage, then the event: its answer may come at once.
+                self.control.wait(client, ticket);
+                self.set_client_timer(client, None);
+                self.supervisor.handle(clock::monotonic(), event);
+            }
+        }
+    }
+
+    fn judge(&mut self, command: Command, ticket: Ticket) -> Verdict {
+        let named = match &command {
+            Command::Status { pool } | Command::Health { pool } | Command::Stop { pool } => {
+                pool.iter().cloned().collect()
+            }
+            Command::Start { pool } | Command::Restart { pool } | Command::Scale { pool, .. } => {
+                vec![pool.clone()]
+            }
+            // The new configuration decides which names a reload knows.
+            Command::Reload { .. }
+            | Command::Dump
+            | Command::Drain { .. }
+            | Command::Kill { .. }
+            | Command::Reopen => Vec::new(),
+        };
+        if let Some(refusal) = named.iter().find_map(|pool| self.refuse_unknown(pool)) {
+            return Verdict::Now(Reply::Refused(refusal));
+        }
+        let about_pool = |pool, command| Verdict::Later(Event::Pool { pool, command, ticket: Some(ticket) });
+        match command {
+            Command::Status { pool } => Verdict::Now(Reply::Status(Box::new(self.snapshot(pool.as_ref())))),
+            Command::Health { pool } => Verdict::Now(health(&self.snapshot(pool.as_ref()))),
+            Command::Dump => Verdict::Now(Reply::Done(self.dump())),
+            Command::Reload { pools } => match reload::prepare(self, &pools) {
+                Ok(change) => Verdict::Later(reload::adopt(self, change, Some(ticket))),
+                Err(refusal) => Verdict::Now(Reply::Refused(refusal)),
+            },
+            Command::Start { pool } => about_pool(pool, PoolCommand::Start),
+            Command::Stop { pool: Some(pool) } => about_pool(pool, PoolCommand::Stop),
+            Command::Stop { pool: None } => {
+                self.notifier.stopping("Stopping");
+                Verdict::Later(Event::Stop { ticket: Some(ticket) })
+            }
+            Command::Restart { pool } => about_pool(pool, PoolCommand::Restart),
+            Command::Scale { pool, workers } => about_pool(pool, PoolCommand::Scale(workers)),
+            Command::Drain { pid } => self.about_worker(pid, WorkerCommand::Drain, ticket),
+            Command::Kill { pid } => self.about_worker(pid, WorkerCommand::Kill, ticket),
+            Command::Reopen => Verdict::Now(match log::reopen() {
+                Ok(()) => Reply::Done(String::new()),
+                Err(error) => Reply::Refused(error.to_string()),
+            }),
+        }
+    }
+
+    fn about_worker(&self, pid: Pid, command: WorkerCommand, ticket: Ticket) -> Verdict {
+        match self.supervisor.worker_by_pid(pid) {
+            Some(worker) => Verdict::Later(Event::Worker { worker, command, ticket: Some(ticket) }),
+            None => {
+                let refusal = format!("no worker has pid {pid}; `fpmctl status --full` lists them");
+                Verdict::Now(Reply::Refused(refusal))
+            }
+        }
+    }
+
+    fn refuse_unknown(&self, pool: &PoolName) -> Option<String> {
+        let names: Vec<String> = self.supervisor.pools().map(|view| view.name.to_string()).collect();
+        if names.iter().any(|name| name == pool.as_str()) {
+            return None;
+        }
+        let known = if names.is_empty() { "there is none".to_owned() } else { names.join(", ") };
+        Some(format!("no pool is named '{pool}'; pools: {known}"))
+    }
+}
+
+/// Healthy is: every pool that was asked for runs and has a worker.
+fn health(snapshot: &Snapshot) -> Reply {
+    let is_well = |state: &str| matches!(state, "running" | "reloading");
+    let complaints: Vec<String> = snapshot
+        .pools
+        .iter()
+        .filter(|pool| !is_well(&pool.state) || pool.total_processes == 0)
+        .map(|pool| {
+            let reason = pool.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+            format!("pool {} is {} with {} workers{reason}", pool.name, pool.state, pool.total_processes)
+        })
+        .collect();
+    if complaints.is_empty() {
+        let workers: u32 = snapshot.pools.iter().map(|pool| pool.total_processes).sum();
+        Reply::Done(format!("healthy: pools {}, workers {workers}", snapshot.pools.len()))
+    } else {
+        Reply::Refused(complaints.join("\n"))
+    }
+}

@@ -1,0 +1,128 @@
+//! The sockets of each pool, over generations: what is open and still wanted is kept, never closed and opened again.
+//!
+//! A socket is closed, and its path removed, when no generation wants it any more. What came by LISTEN_FDS stays open for
+//! as long as fpmd runs, so that a pool can be stopped and started.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::config::model::{ListenAddress, Pool};
+use crate::ids::{Generation, PoolName};
+use crate::os::socket::Listener;
+use crate::systemd::Inherited;
+
+/// The sockets of every pool.
+#[derive(Debug)]
+pub struct Listeners {
+    pools: BTreeMap<PoolName, Vec<Entry>>,
+    inherited: Inherited,
+    last: ListenerId,
+}
+
+/// One open socket over its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct ListenerId(u64);
+
+#[derive(Debug)]
+struct Entry {
+    id: ListenerId,
+    listener: Listener,
+    wanted_by: BTreeSet<Generation>,
+}
+
+impl Listeners {
+    /// No pool yet.
+    pub fn new(inherited: Inherited) -> Listeners {
+        Listeners { pools: BTreeMap::new(), inherited, last: ListenerId::default() }
+    }
+
+    /// Opens what this generation of the pool wants and is not open, and applies its settings to what is.
+    ///
+    /// # Errors
+    /// A sentence for the first socket that failed; sockets that were opened for this generation are closed again, those
+    /// of older generations are as they were but for settings already applied.
+    pub fn open(&mut self, pool: &Pool, generation: Generation) -> Result<(), String> {
+        let opened = pool.listen.iter().try_for_each(|address| self.want(pool, generation, address));
+        if opened.is_err() {
+            self.release(&pool.name, generation);
+        }
+        opened
+    }
+
+    fn want(&mut self, pool: &Pool, generation: Generation, address: &ListenAddress) -> Result<(), String> {
+        let entries = self.pools.entry(pool.name.clone()).or_default();
+        let mut is_open = false;
+        for entry in entries.iter_mut().filter(|entry| entry.listener.address() == address) {
+            // Someone removed the path: clients no longer reach this socket, so a new one is opened beside it.
+            if entry.listener.is_in_place() {
+                entry.listener.apply(&pool.socket).map_err(|error| error.to_string())?;
+                entry.wanted_by.insert(generation);
+                is_open = true;
+            }
+        }
+        if is_open {
+            return Ok(());
+        }
+        let listeners = match address {
+            ListenAddress::Systemd(name) => {
+                self.inherited.listeners(name).map_err(|error| error.to_string())?
+            }
+            ListenAddress::Tcp(_)
+            | ListenAddress::Port(_)
+            | ListenAddress::Unix(_)
+            | ListenAddress::Abstract(_) => {
+                vec![Listener::open(address, &pool.socket).map_err(|error| error.to_string())?]
+            }
+        };
+        for listener in listeners {
+            self.last.0 += 1;
+            let wanted_by = BTreeSet::from([generation]);
+            entries.push(Entry { id: self.last, listener, wanted_by });
+        }
+        Ok(())
+    }
+
+    /// This generation is over, or could not be started: closes what only it wanted.
+    pub fn release(&mut self, pool: &PoolName, generation: Generation) {
+        let Some(entries) = self.pools.remove(pool) else { return };
+        let mut kept = Vec::new();
+        for mut entry in entries {
+            entry.wanted_by.remove(&generation);
+            if entry.wanted_by.is_empty() { close(pool, entry.listener) } else { kept.push(entry) }
+        }
+        if !kept.is_empty() {
+            self.pools.insert(pool.clone(), kept);
+        }
+    }
+
+    /// Closes every socket of the pool.
+    pub fn close(&mut self, pool: &PoolName) {
+        for entry in self.pools.remove(pool).unwrap_or_default() {
+            close(pool, entry.listener);
+        }
+    }
+
+    /// The sockets that this generation wants, in the order of the configuration.
+    pub fn of(
+        &self,
+        pool: &PoolName,
+        generation: Generation,
+    ) -> impl Iterator<Item = (ListenerId, &Listener)> {
+        let entries = self.pools.get(pool).map(Vec::as_slice).unwrap_or_default();
+        entries
+            .iter()
+            .filter(move |entry| entry.wanted_by.contains(&generation))
+            .map(|entry| (entry.id, &entry.listener))
+    }
+
+    /// Every open socket of the pool.
+    pub fn all(&self, pool: &PoolName) -> impl Iterator<Item = &Listener> {
+        self.pools.get(pool).map(Vec::as_slice).unwrap_or_default().iter().map(|entry| &entry.listener)
+    }
+}
+
+fn close(pool: &PoolName, listener: Listener) {
+    let address = listener.to_string();
+    if let Err(error) = listener.close() {
+        log::warn!("[pool {pool}] socket '{address}' is closed, but {error}");
+    }
+}

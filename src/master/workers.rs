@@ -1,0 +1,140 @@
+//! Worker processes as the master holds them: pid, the socket that is their FD 0, the pipes that they speak through.
+//!
+//! Their states are the supervisor's. A worker's output pipes can outlive it: whatever it left behind may write to them.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+use mio::Registry;
+
+use super::listeners::ListenerId;
+use crate::event;
+use crate::event::token::Token;
+use crate::ids::{Moment, Pid, PoolName, WorkerId};
+use crate::log::capture::{Capture, Drained};
+use crate::os::process::{Report, ReportPipe};
+
+/// Every worker that has not been reaped, and every output pipe that is still open.
+#[derive(Debug, Default)]
+pub struct Workers {
+    alive: BTreeMap<WorkerId, Worker>,
+    by_pid: HashMap<Pid, WorkerId>,
+    outputs: HashMap<Token, Output>,
+    former: BTreeMap<PoolName, VecDeque<Pid>>,
+}
+
+/// One worker process.
+#[derive(Debug)]
+pub struct Worker {
+    /// Its pool.
+    pub pool: PoolName,
+    /// Its FD 0.
+    pub listener: ListenerId,
+    /// Its process.
+    pub pid: Pid,
+    /// Open until its program runs or has failed to.
+    pub report: Option<ReportPipe>,
+}
+
+#[derive(Debug)]
+struct Output {
+    pipe: OwnedFd,
+    capture: Capture,
+}
+
+/// Former workers' pids that are remembered for each pool, to know their sessions again.
+const FORMER: usize = 1024;
+
+impl Workers {
+    /// A worker was started.
+    pub fn insert(&mut self, id: WorkerId, worker: Worker) {
+        self.by_pid.insert(worker.pid, id);
+        self.alive.insert(id, worker);
+    }
+
+    /// The worker, until it is reaped.
+    pub fn get(&self, id: WorkerId) -> Option<&Worker> {
+        self.alive.get(&id)
+    }
+
+    /// The worker with this pid.
+    pub fn by_pid(&self, pid: Pid) -> Option<WorkerId> {
+        self.by_pid.get(&pid).copied()
+    }
+
+    /// Workers on this socket.
+    pub fn on_listener(&self, listener: ListenerId) -> usize {
+        self.alive.values().filter(|worker| worker.listener == listener).count()
+    }
+
+    /// The worker was reaped: its pid may be another process's from now on.
+    pub fn exited(&mut self, id: WorkerId) {
+        let Some(worker) = self.alive.remove(&id) else { return };
+        self.by_pid.remove(&worker.pid);
+        let former = self.former.entry(worker.pool).or_default();
+        if former.len() == FORMER {
+            former.pop_front();
+        }
+        former.push_back(worker.pid);
+    }
+
+    /// The pids of the pool's latest former workers, each the name of a session that it led; forgets them.
+    pub fn take_former(&mut self, pool: &PoolName) -> impl Iterator<Item = Pid> {
+        self.former.remove(pool).into_iter().flatten()
+    }
+
+    /// What the worker reported about its start; the pipe is closed once there is news.
+    pub fn report(&mut self, id: WorkerId) -> Report {
+        let Some(worker) = self.alive.get_mut(&id) else { return Report::Pending };
+        let Some(pipe) = &worker.report else { return Report::Pending };
+        let report = pipe.read();
+        if !matches!(report, Report::Pending) {
+            worker.report = None;
+        }
+        report
+    }
+
+    /// Watches a worker's output; `pipe` is our end, non-blocking.
+    ///
+    /// # Errors
+    /// It cannot be watched: the pipe is closed, and the worker gets SIGPIPE if it writes.
+    pub fn listen_to(
+        &mut self,
+        token: Token,
+        pipe: OwnedFd,
+        capture: Capture,
+        registry: &Registry,
+    ) -> io::Result<()> {
+        event::watch(registry, pipe.as_fd(), token)?;
+        self.outputs.insert(token, Output { pipe, capture });
+        Ok(())
+    }
+
+    /// Logs what came through this pipe; true if there may be more at once.
+    pub fn drain(&mut self, token: Token, now: Moment) -> bool {
+        let Some(output) = self.outputs.get_mut(&token) else { return false };
+        match output.capture.drain(output.pipe.as_fd(), now) {
+            Ok(Drained::Empty) => false,
+            Ok(Drained::More) => true,
+            Ok(Drained::Closed) => {
+                self.outputs.remove(&token);
+                false
+            }
+            Err(error) => {
+                log::warn!("cannot read the output of a worker: {error}");
+                self.outputs.remove(&token);
+                false
+            }
+        }
+    }
+
+    /// Logs what is left in every pipe; nobody will read them any more.
+    pub fn finish_outputs(&mut self, now: Moment) {
+        for output in self.outputs.values_mut() {
+            while matches!(output.capture.drain(output.pipe.as_fd(), now), Ok(Drained::More)) {}
+            output.capture.finish();
+        }
+        self.outputs.clear();
+    }
+}
