@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may fail loudly")]
 
 use std::io::{BufRead, BufReader, Read, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::CommandExt;
@@ -18,7 +19,9 @@ use fpmd::ids::{Generation, Pid, PoolName};
 use fpmd::status::snapshot::{ListenerSnapshot, PoolSnapshot, Snapshot};
 use fpmd::wire::control::{Command, Reply, Request};
 use fpmd::wire::frame::encode;
+use nix::errno::Errno;
 use nix::pty::{Winsize, openpty};
+use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, connect, listen, socket};
 
 /// A directory of its own for each test, gone with it.
 struct Folder(PathBuf);
@@ -330,6 +333,27 @@ fn a_silent_master_is_given_up_where_it_has_nothing_to_wait_for() {
     let failure = ask(&folder.socket(), Command::Reopen, patience, &mut |_| {}).unwrap_err();
     assert!(failure.to_string().ends_with("no answer within 0.05 s"), "{failure}");
     master.join().unwrap();
+}
+
+#[test]
+fn a_master_that_accepts_nobody_is_given_up() {
+    let folder = Folder::new();
+    let address = UnixAddr::new(&folder.socket()).unwrap();
+    let plain = || socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_NONBLOCK, None).unwrap();
+    let listener = plain();
+    bind(listener.as_raw_fd(), &address).unwrap();
+    listen(&listener, Backlog::new(1).unwrap()).unwrap();
+    let mut waiting = Vec::new();
+    loop {
+        waiting.push(plain());
+        match connect(waiting.last().unwrap().as_raw_fd(), &address) {
+            Ok(()) => assert!(waiting.len() < 10, "the queue has no end"),
+            Err(errno) => break assert_eq!(errno, Errno::EAGAIN),
+        }
+    }
+    let patience = Patience::Silence(Duration::from_millis(50));
+    let failure = ask(&folder.socket(), Command::Reopen, patience, &mut |_| {}).unwrap_err();
+    assert!(failure.to_string().ends_with("is it stopped or overloaded?"), "{failure}");
 }
 
 #[test]

@@ -15,7 +15,7 @@ use nix::sys::time::{TimeVal, TimeValLike};
 use crate::wire::control::{Command, Reply, Request, VERSION};
 use crate::wire::frame::{Decoder, Fault, encode};
 
-/// How long fpmd may take to accept a connection and to read a question.
+/// How long fpmd may take to let a connection into its queue, and to read a question, at most.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 
 /// How long fpmd may be silent after the question.
@@ -93,16 +93,20 @@ pub fn ask(
     progress: &mut dyn FnMut(&str),
 ) -> Result<Reply, Failure> {
     let failed = |cause| Failure { socket: socket.to_owned(), cause };
-    let mut stream = open(socket).map_err(|errno| failed(Cause::Connect(errno)))?;
+    let mut stream = open(socket, patience).map_err(|errno| failed(Cause::Connect(errno)))?;
     send(&mut stream, command, patience).map_err(|error| failed(Cause::Send(error)))?;
     receive(&mut stream, patience, progress).map_err(failed)
 }
 
 /// `UnixStream::connect` would wait for ever where nobody accepts and the queue is full; SO_SNDTIMEO bounds it.
-fn open(path: &Path) -> Result<UnixStream, Errno> {
+fn open(path: &Path, patience: Patience) -> Result<UnixStream, Errno> {
     let address = UnixAddr::new(path)?;
+    let limit = match patience {
+        Patience::Silence(span) => span.min(HANDSHAKE),
+        Patience::WhileConnected => HANDSHAKE,
+    };
     let fd = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
-    let limit = TimeVal::seconds(i64::try_from(HANDSHAKE.as_secs()).unwrap_or(i64::MAX));
+    let limit = TimeVal::milliseconds(i64::try_from(limit.as_millis()).unwrap_or(i64::MAX));
     setsockopt(&fd, sockopt::SendTimeout, &limit)?;
     connect(fd.as_raw_fd(), &address)?;
     Ok(UnixStream::from(fd))
