@@ -70,7 +70,7 @@ const FORKING: &str = r#"
     $SIG{TERM} = sub { kill 'TERM', split ' ', `ps -o pid= --ppid $$`; exit 0 };
     1 while wait > 0;"#;
 
-/// A worker that is ended with the test, its children by the end of their session's only use: the socket's path goes.
+/// A worker that is ended with the test, and its children with it.
 struct Worker(Child);
 
 impl Worker {
@@ -287,7 +287,7 @@ struct Tally {
     ends: HashSet<Option<i32>>,
 }
 
-/// Clients send requests without pause; meanwhile idle workers are stopped and replaced, `rounds` times.
+/// Clients send requests without pause; meanwhile idle workers are stopped and replaced, at least `rounds` times.
 fn replace_under_load(
     fixture: &Fixture,
     start: impl Fn() -> Worker,
@@ -367,7 +367,7 @@ fn echo_request(path: &Path, number: u32) -> Result<(), String> {
 fn no_request_is_lost_to_a_killed_blocking_worker() {
     let fixture = Fixture::new();
     let tally = replace_under_load(&fixture, || fixture.perl(BLOCKING), echo_request, (Signal::KILL, 60));
-    assert_eq!(tally.stopped, 60, "{tally:?}");
+    assert!(tally.stopped >= 60, "{tally:?}");
     assert_eq!(tally.ends, HashSet::from([Some(9)]));
 }
 
@@ -375,7 +375,7 @@ fn no_request_is_lost_to_a_killed_blocking_worker() {
 fn no_request_is_lost_to_a_killed_selecting_worker() {
     let fixture = Fixture::new();
     let tally = replace_under_load(&fixture, || fixture.perl(SELECTING), echo_request, (Signal::KILL, 30));
-    assert_eq!(tally.stopped, 30, "{tally:?}");
+    assert!(tally.stopped >= 30, "{tally:?}");
 }
 
 /// A whole FastCGI request for one PHP script, in the smallest form.
@@ -425,8 +425,27 @@ fn php_cgi_is_seen_and_stopped_without_a_loss() {
     drop((client, worker));
     let request = |path: &Path, _| php_request(path, &script);
     let tally = replace_under_load(&fixture, start, request, (Signal::TERM, 25));
-    assert_eq!(tally.stopped, 25, "{tally:?}");
+    assert!(tally.stopped >= 25, "{tally:?}");
     assert_eq!(tally.ends, HashSet::from([None]), "php-cgi ends by itself, exit code 0");
+}
+
+/// libfcgi, which C, C++ and Perl workers share: it tests for the signal and only then calls accept.
+const LIBFCGI: &str = r#"
+    my $request = FCGI::Request();
+    while ($request->Accept() >= 0) { print "Status: 200\r\n\r\nall right"; }"#;
+
+#[test]
+fn libfcgi_is_stopped_without_a_loss() {
+    let installed = Command::new("perl").args(["-MFCGI", "-e", "1"]).stderr(Stdio::null()).status();
+    if !installed.is_ok_and(|status| status.success()) {
+        println!("skipped: libfcgi-perl is not installed");
+        return;
+    }
+    let fixture = Fixture::new();
+    let start = || Worker::start(Command::new("perl").args(["-MFCGI", "-e", LIBFCGI]), &fixture.listeners[0]);
+    let request = |path: &Path, _| php_request(path, Path::new("/none"));
+    let tally = replace_under_load(&fixture, start, request, (Signal::TERM, 25));
+    assert!(tally.stopped >= 25, "{tally:?}");
 }
 
 #[test]
