@@ -1,6 +1,7 @@
 //! The only place for system calls that need `libc` or `unsafe`.
 #![allow(unsafe_code)]
 
+pub mod accept;
 pub mod acl;
 pub mod activity;
 pub mod cgroup;
