@@ -7,6 +7,7 @@
 
 mod child;
 mod environment;
+mod interpreter;
 mod prepare;
 mod report;
 mod step;

@@ -106,12 +106,19 @@ pub fn kill_leftovers(former: &HashSet<Pid>) -> Result<Vec<Process>, SessionErro
 }
 
 /// Our children now, with session and start time: php-cgi with PHP_FCGI_CHILDREN makes a session of its own, so its
-/// orphans are found here and attributed by the caller, to whose cgroup or user they belong.
+/// orphans are found here and attributed by the caller: by the pool's control group, or by [`standard_input`].
 ///
 /// # Errors
 /// There is no `/proc`.
 pub fn children() -> Result<Vec<Process>, SessionError> {
     Ok(Processes::read()?.children().cloned().collect())
+}
+
+/// The inode of the socket that a process has as FD 0: a worker that nobody remembers belongs to the pool that listens on
+/// it. `None` if it is no socket, or we may not look: that takes the same user, or root.
+pub fn standard_input(pid: Pid) -> Option<u64> {
+    let link = fs::read_link(format!("/proc/{pid}/fd/0")).ok()?;
+    link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
 }
 
 fn process(pid: Pid) -> Option<Process> {
@@ -158,8 +165,15 @@ impl std::error::Error for SessionError {}
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsFd;
+    use std::os::unix::net::UnixListener;
+
     use super::*;
-    use crate::os::process::testing::{Running, output, playing, program, role, said, say, shell, until};
+    use crate::os::process::testing::{
+        Running, output, pipe, playing, program, role, said, say, shell, until,
+    };
+    use crate::os::process::{Descriptors, Output, Report};
+    use crate::os::testing::TempDir;
     use crate::os::wait;
 
     #[test]
@@ -185,6 +199,20 @@ mod tests {
         });
         assert_eq!((found.session, found.group, found.zombie), (Some(sleeper.pid), Some(sleeper.pid), false));
         assert_eq!(found.parent, nix::unistd::getpid().as_raw());
+    }
+
+    #[test]
+    fn a_worker_is_known_by_its_listening_socket() {
+        let directory = TempDir::new();
+        let listener = UnixListener::bind(directory.join("s")).expect("a new path");
+        let streams =
+            Descriptors { stdin: listener.as_fd(), stdout: Output::Null, stderr: Output::Null, cgroup: None };
+        let worker = Running::with(&program(&["/bin/sleep", "1000"]), &streams, pipe().0);
+        assert_eq!(worker.answer(), Report::Executing);
+        let inode = nix::sys::stat::fstat(&listener).expect("it is open").st_ino;
+        assert_eq!(standard_input(worker.pid), Some(inode));
+        let reader = Running::start(&program(&["/bin/sleep", "1000"]));
+        assert_eq!(standard_input(reader.pid), None);
     }
 
     #[test]

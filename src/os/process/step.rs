@@ -7,7 +7,7 @@ use std::fmt;
 
 use nix::errno::Errno;
 
-use super::{OpenFiles, Spawn};
+use super::{OpenFiles, Spawn, interpreter};
 use crate::ids::{Gid, Uid};
 use crate::os::errno::Cause;
 
@@ -83,11 +83,16 @@ pub struct StepError {
     pub object: String,
     /// Why.
     pub cause: Cause,
+    /// The interpreter of a script that is missing while the script itself is there.
+    pub interpreter: Option<String>,
 }
 
 impl fmt::Display for StepError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let StepError { step, object, cause } = self;
+        let StepError { step, object, cause, interpreter } = self;
+        if let Some(interpreter) = interpreter {
+            return write!(f, "cannot execute '{object}': its interpreter '{interpreter}' does not exist");
+        }
         match step {
             Step::Session => write!(f, "cannot start a session: {cause}"),
             Step::Cgroup => write!(f, "cannot join the control group: {cause}"),
@@ -122,7 +127,11 @@ impl Objects {
     }
 
     pub(super) fn error(&self, step: Step, errno: Errno) -> StepError {
-        StepError { step, object: self.object(step), cause: errno.into() }
+        let spawn = &*self.0;
+        let missing = step == Step::Execute && errno == Errno::ENOENT;
+        let interpreter =
+            missing.then(|| interpreter::missing(&spawn.program, spawn.chroot.as_deref())).flatten();
+        StepError { step, object: self.object(step), cause: errno.into(), interpreter }
     }
 
     fn object(&self, step: Step) -> String {

@@ -36,7 +36,13 @@ fn the_program_gets_its_arguments_and_environment() {
 fn programs_that_cannot_run_are_named() {
     let directory = TempDir::new();
     let plain = directory.join("plain").to_str().expect("plain text").to_owned();
-    // Written by another process: a descriptor of ours might be inherited by a child of another test and keep it busy.
+    // Both are written by another process: a descriptor of ours might be inherited by a child of another test and keep
+    // the file busy.
+    let script = directory.join("script").to_str().expect("plain text").to_owned();
+    output(&shell(&format!("echo '#!/usr/bin/python9' > {script}; chmod 755 {script}")));
+    let orphaned = failure(&program(&[&script]));
+    let expected = format!("execute '{script}': its interpreter '/usr/bin/python9' does not exist");
+    assert_eq!(orphaned, cannot(&expected, 127));
     output(&shell(&format!("echo no program > {plain}")));
     let missing = failure(&program(&["/usr/bin/php-cgx"]));
     assert_eq!(missing, cannot("execute '/usr/bin/php-cgx': No such file or directory", 127));
