@@ -203,7 +203,12 @@ impl Stopped {
             let new: Vec<Pid> = new.collect();
             for member in &new {
                 self.0.push(*member);
-                signal::send(*member, Signal::STOP)?;
+                match signal::send(*member, Signal::STOP) {
+                    Ok(Delivery::Sent | Delivery::Gone) => {}
+                    Err(error) if *member == pid => return Err(error),
+                    // A child of another user: what it does in the meantime cannot be known.
+                    Err(_) => return Ok(Settled::No),
+                }
             }
             if new.is_empty() && members.iter().all(|member| is_stopped(*member)) {
                 return Ok(Settled::Yes);

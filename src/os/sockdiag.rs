@@ -26,11 +26,13 @@ const BY_FAMILY: u16 = 20;
 /// `NLM_F_REQUEST`, and with it `NLM_F_ROOT | NLM_F_MATCH` for a dump.
 const REQUEST: u16 = 0x001;
 const DUMP: u16 = 0x301;
-/// `UDIAG_SHOW_NAME` and `UDIAG_SHOW_RQLEN`, what to tell of a Unix socket.
+/// `UDIAG_SHOW_NAME`, `UDIAG_SHOW_VFS` and `UDIAG_SHOW_RQLEN`: what to tell of a Unix socket.
 const SHOW_NAME: u32 = 0x01;
+const SHOW_FILE: u32 = 0x02;
 const SHOW_QUEUE: u32 = 0x10;
-/// `UNIX_DIAG_NAME` and `UNIX_DIAG_RQLEN`, where it is told.
+/// `UNIX_DIAG_NAME`, `UNIX_DIAG_VFS` and `UNIX_DIAG_RQLEN`: where it is told.
 const NAME: u16 = 0;
+const FILE: u16 = 1;
 const QUEUE: u16 = 4;
 /// Bytes of `struct unix_diag_msg` and of `struct inet_diag_msg`, in front of the attributes.
 const UNIX_MESSAGE: usize = 16;
@@ -123,6 +125,23 @@ impl SockDiag {
             self.accepted_unix(&unix, &mut inodes)?;
         }
         Ok(inodes)
+    }
+
+    /// Whether some process of our network namespace listens on the Unix socket whose path has this inode number, on the
+    /// device with these numbers. Asks the kernel alone: the listener notices nothing.
+    ///
+    /// # Errors
+    /// The kernel's answer.
+    pub fn is_listening(&mut self, inode: u64, (major, minor): (u64, u64)) -> Result<bool, Error> {
+        // As the kernel itself writes device numbers: 12 and 20 bits.
+        let device = (major << 20 | minor) as u32;
+        let mut found = false;
+        self.ask(DUMP, &unix_request(1 << LISTEN, 0, SHOW_FILE), |message| {
+            let file = unix_attribute(message, FILE);
+            found |= file
+                .is_some_and(|file| (u32_at(file, 0), u32_at(file, 4)) == (Some(inode as u32), Some(device)));
+        })?;
+        Ok(found)
     }
 
     fn accepted_unix(&mut self, names: &HashSet<Vec<u8>>, inodes: &mut Inodes) -> Result<(), Error> {

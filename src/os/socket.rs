@@ -411,6 +411,7 @@ mod tests {
         let refusal = open_unix(&path).unwrap_err();
         let expected = format!("cannot bind '{}': another process is listening on it", path.display());
         assert_eq!(refusal.to_string(), expected);
+        assert!(!first.has_pending(), "its workers saw no empty connection");
         UnixStream::connect(&path).unwrap();
         drop(first);
         fs::remove_file(&path).unwrap();

@@ -6,7 +6,7 @@
 //! exactly as by the stale socket before. A stale socket is moved aside and looked at again before it is removed, so that
 //! two daemons that start at the same moment cannot remove each other's.
 
-use std::fs::{self, FileType};
+use std::fs::{self, FileType, Metadata};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, bind, connect, socket};
-use nix::sys::stat::{FchmodatFlags, Mode, fchmodat, fstat};
+use nix::sys::stat::{FchmodatFlags, Mode, fchmodat, fstat, major, minor};
 use nix::unistd;
 
 use super::error::Error;
@@ -22,6 +22,7 @@ use crate::config::model::SocketSettings;
 use crate::ids::{Gid, Uid};
 use crate::os::acl;
 use crate::os::errno::Cause;
+use crate::os::sockdiag::SockDiag;
 
 /// The longest path: `sun_path` less its NUL.
 const PATH_MAX_BYTES: usize = 107;
@@ -133,7 +134,7 @@ fn clear_stale(path: &Path, name: &UnixAddr) -> Result<(), Error> {
     if !meta.file_type().is_socket() {
         return Err(Error::Occupied { address: address(), kind: kind(meta.file_type()) });
     }
-    if is_live(path, name)? {
+    if is_live(path, name, &meta)? {
         return Err(Error::InUse { address: address() });
     }
     let stale = Inode { device: meta.dev(), number: meta.ino() };
@@ -157,9 +158,17 @@ fn clear_stale(path: &Path, name: &UnixAddr) -> Result<(), Error> {
 
 /// Whether a process listens on the socket at `path`.
 ///
+/// The kernel is asked first, because a connection without a request ends some workers (Ruby's fcgi). It knows of our
+/// network namespace only; where it knows of none, a connection tells.
+///
 /// # Errors
 /// Where that cannot be told: then nothing is removed.
-fn is_live(path: &Path, name: &UnixAddr) -> Result<bool, Error> {
+fn is_live(path: &Path, name: &UnixAddr, meta: &Metadata) -> Result<bool, Error> {
+    let device = (major(meta.dev()), minor(meta.dev()));
+    let asked = SockDiag::open().and_then(|mut diag| diag.is_listening(meta.ino(), device));
+    if asked == Ok(true) {
+        return Ok(true);
+    }
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let probe = socket(AddressFamily::Unix, SockType::Stream, flags, None)
         .map_err(|errno| failed("make a socket for", path, errno))?;
