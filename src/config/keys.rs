@@ -64,6 +64,29 @@ pub enum Kind {
     Table,
 }
 
+impl Kind {
+    /// What stands for a value in the manual page.
+    pub fn word(self) -> &'static str {
+        match self {
+            Bool => "true|false",
+            Whole(..) => "number",
+            Text => "text",
+            Path => "path",
+            Name => "name",
+            Names => "[name, ...]",
+            Strings => "[text, ...]",
+            Time => "time",
+            Size => "size",
+            Mode => "mode",
+            Signal => "signal",
+            Choice(_) => "word",
+            LogTarget => "target",
+            Listen => "address",
+            Table => "{ NAME = text, ... }",
+        }
+    }
+}
+
 /// What a setting is if the file does not say it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Default {
