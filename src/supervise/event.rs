@@ -18,7 +18,8 @@ pub struct PoolPlan {
     pub stop_timeout: Duration,
     /// From `stop_signal` to SIGKILL.
     pub kill_timeout: Duration,
-    /// How long a new worker may take until it is seen idle or busy (asked only during a reload).
+    /// How long a new worker may take until its program runs, and until it is seen idle or busy (asked only while
+    /// somebody waits for that: during a reload, a start, a drain of the worker that it replaces).
     pub start_timeout: Duration,
     /// Whether workers are expected to end with exit code 0 after a number of requests.
     pub recycles: bool,
@@ -34,7 +35,7 @@ pub enum Event {
         plans: Vec<PoolPlan>,
         /// Pools that the configuration no longer has.
         removed: Vec<PoolName>,
-        /// Who waits for the end: answered when the last old worker is on its way out, or the reload failed.
+        /// Who waits for the end: answered when the last old worker is gone, or the reload failed.
         ticket: Option<Ticket>,
     },
     /// All sockets of the pool are open (answers `Action::Listen`).

@@ -2,7 +2,7 @@
 //!
 //! Owns every decision about the life of pools and workers; the master does what is decided and says what came of it.
 //! `daemon` is the whole, `pool` one pool's life, `staff` its numbers, `starts` and `ends` what its workers go
-//! through, `reload` the exchange of generations, `waits` the clients that wait, `worker` one worker.
+//! through, `reload` the exchange of generations, `stop` the way to a pool's end, `waits` the clients that wait, `worker` one worker.
 #![forbid(unsafe_code)]
 
 mod agenda;
@@ -13,9 +13,13 @@ mod pool;
 mod reload;
 mod staff;
 mod starts;
+mod stop;
 mod view;
 mod waits;
 mod worker;
+
+#[cfg(test)]
+mod tests;
 
 pub mod action;
 pub mod event;

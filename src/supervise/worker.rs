@@ -274,23 +274,21 @@ impl Worker {
         match &self.duty {
             Duty::Joining(watch) | Duty::Draining(watch) => watch.due(),
             Duty::Stopping { deadline, .. } => Some(*deadline),
-            Duty::Serving | Duty::Retiring | Duty::Killed => None,
+            Duty::Serving | Duty::Retiring => self.start_deadline(),
+            Duty::Killed => None,
         }
     }
 
     /// Its moment has come.
     pub(super) fn on_due(&mut self, now: Moment, out: &mut Effects) -> Due {
         let executing = self.is_executing();
+        let hangs = self.start_deadline().is_some_and(|end| end <= now);
         match &mut self.duty {
             Duty::Joining(watch) if watch.is_over(now) && executing => {
                 self.duty = Duty::Serving;
                 Due::Assumed
             }
-            Duty::Joining(watch) if watch.is_over(now) => {
-                self.kill(out);
-                self.unstarted();
-                Due::StartTimeout
-            }
+            Duty::Joining(watch) if watch.is_over(now) => self.give_up_start(out),
             Duty::Joining(watch) => {
                 if watch.take_look(now) {
                     self.questions += 1;
@@ -310,6 +308,7 @@ impl Worker {
                 self.kill(out);
                 Due::KillTimeout(signal)
             }
+            Duty::Serving | Duty::Retiring if hangs => self.give_up_start(out),
             Duty::Stopping { .. } | Duty::Serving | Duty::Retiring | Duty::Killed => Due::Nothing,
         }
     }
@@ -325,6 +324,20 @@ impl Worker {
             (Duty::Joining(_) | Duty::Serving | Duty::Retiring, ExitStatus::Code(0)) => Ending::Clean,
             (Duty::Joining(_) | Duty::Serving | Duty::Retiring, _) => Ending::Crashed,
         }
+    }
+
+    /// Until when its program must run, while it does not.
+    fn start_deadline(&self) -> Option<Moment> {
+        match self.process {
+            Process::Forked { since, .. } => Some(since.after(self.edition.plan.start_timeout)),
+            Process::Requested | Process::Executing { .. } | Process::Unstarted { .. } => None,
+        }
+    }
+
+    fn give_up_start(&mut self, out: &mut Effects) -> Due {
+        self.kill(out);
+        self.unstarted();
+        Due::StartTimeout
     }
 
     fn stopping(&self, now: Moment) -> Duty {

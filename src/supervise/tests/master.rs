@@ -1,0 +1,367 @@
+//! A master without a system: it answers each action as the real one would, from a table of how programs behave.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use crate::ids::{ExitStatus, Generation, Moment, Pid, PoolName, Signal, Ticket, WorkerId};
+use crate::status::snapshot::Activity;
+use crate::supervise::action::Action;
+use crate::supervise::event::{Event, PoolCommand, PoolPlan, WorkerCommand};
+use crate::supervise::{PoolState, PoolView, Supervisor, WorkerState};
+
+/// As by `kill -9` from outside.
+pub(super) const KILLED: ExitStatus = ExitStatus::Signal { signal: Signal::KILL, core: false };
+
+/// How the workers of a generation behave.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Program {
+    /// Runs until it is asked to end.
+    Serves,
+    /// Runs and ends by itself.
+    Ends(Duration, ExitStatus),
+    /// Runs and takes no notice of a stop signal.
+    Stubborn,
+    /// The exec fails.
+    CannotExecute(&'static str),
+    /// The fork fails.
+    CannotFork,
+    /// It is not heard of after the fork.
+    HangsBeforeExec,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Process {
+    pub(super) pool: PoolName,
+    pub(super) generation: Generation,
+    pub(super) activity: Activity,
+    pub(super) alive: bool,
+    /// Whether it was sent any signal.
+    pub(super) signalled: bool,
+    program: Program,
+}
+
+pub(super) struct Master {
+    pub(super) supervisor: Supervisor,
+    pub(super) now: Moment,
+    /// Everything that was asked for, log lines and ticket lines left out.
+    pub(super) actions: Vec<Action>,
+    pub(super) logged: Vec<(log::Level, String)>,
+    pub(super) answers: Vec<(Ticket, Result<String, String>)>,
+    pub(super) progress: Vec<String>,
+    pub(super) processes: BTreeMap<WorkerId, Process>,
+    pub(super) programs: BTreeMap<(String, u32), Program>,
+    /// What new workers are seen doing.
+    pub(super) activity: Activity,
+    pub(super) cannot_listen: BTreeMap<String, String>,
+    pub(super) open: BTreeSet<PoolName>,
+    pub(super) exited: bool,
+    pub(super) wakeups: usize,
+    known: BTreeSet<PoolName>,
+    schedule: BTreeMap<(Moment, u64), Event>,
+    pending: VecDeque<Event>,
+    last_pid: i32,
+    sequence: u64,
+}
+
+pub(super) fn name(text: &str) -> PoolName {
+    PoolName::new(text).unwrap()
+}
+
+pub(super) fn secs(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+pub(super) fn millis(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+pub(super) fn plan(pool: &str, children: u32) -> PoolPlan {
+    PoolPlan {
+        name: name(pool),
+        children,
+        stop_signal: Signal::TERM,
+        stop_timeout: secs(30),
+        kill_timeout: secs(5),
+        start_timeout: secs(10),
+        recycles: false,
+    }
+}
+
+impl Master {
+    pub(super) fn new() -> Master {
+        let now = Moment(secs(1000));
+        Master {
+            supervisor: Supervisor::new(now),
+            now,
+            actions: Vec::new(),
+            logged: Vec::new(),
+            answers: Vec::new(),
+            progress: Vec::new(),
+            processes: BTreeMap::new(),
+            programs: BTreeMap::new(),
+            activity: Activity::Idle,
+            cannot_listen: BTreeMap::new(),
+            open: BTreeSet::new(),
+            exited: false,
+            wakeups: 0,
+            known: BTreeSet::new(),
+            schedule: BTreeMap::new(),
+            pending: VecDeque::new(),
+            last_pid: 100,
+            sequence: 0,
+        }
+    }
+
+    /// With pool www of so many children that have run for a minute.
+    pub(super) fn with_www(children: u32) -> Master {
+        let mut master = Master::new();
+        master.configure(vec![plan("www", children)], None);
+        master.run(secs(60));
+        master
+    }
+
+    pub(super) fn configure(&mut self, plans: Vec<PoolPlan>, ticket: Option<u64>) {
+        self.send(Event::Configure { plans, removed: Vec::new(), ticket: ticket.map(Ticket) });
+    }
+
+    pub(super) fn command(&mut self, pool: &str, command: PoolCommand, ticket: u64) {
+        self.send(Event::Pool { pool: name(pool), command, ticket: Some(Ticket(ticket)) });
+    }
+
+    pub(super) fn command_worker(&mut self, worker: WorkerId, command: WorkerCommand, ticket: u64) {
+        self.send(Event::Worker { worker, command, ticket: Some(Ticket(ticket)) });
+    }
+
+    pub(super) fn stop(&mut self, ticket: u64) {
+        self.send(Event::Stop { ticket: Some(Ticket(ticket)) });
+    }
+
+    pub(super) fn program(&mut self, pool: &str, generation: u32, program: Program) {
+        self.programs.insert((pool.to_owned(), generation), program);
+    }
+
+    /// Takes in one event and does what follows from it at the same moment.
+    pub(super) fn send(&mut self, event: Event) {
+        if let Event::Configure { plans, .. } = &event {
+            self.known.extend(plans.iter().map(|plan| plan.name.clone()));
+        }
+        self.pending.push_back(event);
+        self.pump();
+    }
+
+    /// Ends a process.
+    pub(super) fn end(&mut self, worker: WorkerId, status: ExitStatus) {
+        self.exit(worker, status);
+        self.pump();
+    }
+
+    /// Lets time pass.
+    pub(super) fn run(&mut self, span: Duration) {
+        let end = self.now.after(span);
+        for _ in 0..200_000 {
+            let deadline = self.supervisor.next_deadline();
+            let scheduled = self.schedule.first_key_value().map(|((moment, _), _)| *moment);
+            let Some(next) = deadline.into_iter().chain(scheduled).min().filter(|next| *next <= end) else {
+                self.now = end;
+                return;
+            };
+            self.now = self.now.max(next);
+            if scheduled == Some(next) {
+                let (_, event) = self.schedule.pop_first().unwrap();
+                match event {
+                    Event::Exited { worker, status } => self.exit(worker, status),
+                    event => self.pending.push_back(event),
+                }
+            } else {
+                self.wakeups += 1;
+                self.pending.push_back(Event::Deadline);
+            }
+            self.pump();
+        }
+        panic!("no end of events");
+    }
+
+    pub(super) fn view(&self, pool: &str) -> PoolView {
+        self.supervisor.pools().find(|view| view.name.as_str() == pool).unwrap()
+    }
+
+    pub(super) fn state(&self, pool: &str) -> PoolState {
+        self.view(pool).state
+    }
+
+    pub(super) fn alive(&self, pool: &str) -> Vec<WorkerId> {
+        let here = |process: &&(&WorkerId, &Process)| process.1.alive && process.1.pool.as_str() == pool;
+        self.processes.iter().filter(|process| here(&process)).map(|(worker, _)| *worker).collect()
+    }
+
+    pub(super) fn alive_of(&self, pool: &str, generation: u32) -> Vec<WorkerId> {
+        let mut alive = self.alive(pool);
+        alive.retain(|worker| self.processes[worker].generation == Generation(generation));
+        alive
+    }
+
+    pub(super) fn everyone_is(&mut self, activity: Activity) {
+        self.processes.values_mut().for_each(|process| process.activity = activity);
+    }
+
+    pub(super) fn logged(&self, part: &str) -> usize {
+        self.logged.iter().filter(|(_, text)| text.contains(part)).count()
+    }
+
+    pub(super) fn logged_at(&self, level: log::Level, part: &str) -> usize {
+        self.logged.iter().filter(|(at, text)| *at == level && text.contains(part)).count()
+    }
+
+    pub(super) fn answer(&self, ticket: u64) -> Option<Result<&str, &str>> {
+        let mut answers = self.answers.iter().filter(|(to, _)| to.0 == ticket);
+        let answer = answers.next().map(|(_, result)| result.as_deref().map_err(String::as_str));
+        assert!(answers.next().is_none(), "ticket {ticket} has two answers");
+        answer
+    }
+
+    pub(super) fn starts(&self) -> usize {
+        self.actions.iter().filter(|action| matches!(action, Action::Start { .. })).count()
+    }
+
+    pub(super) fn position(&self, wanted: &Action) -> Option<usize> {
+        self.actions.iter().position(|action| action == wanted)
+    }
+
+    /// What is shown is what is there.
+    pub(super) fn check_views(&self) {
+        for view in self.supervisor.pools() {
+            let shown: Vec<WorkerId> = view.workers.iter().map(|worker| worker.id).collect();
+            assert_eq!(shown, self.alive(view.name.as_str()), "pool {}", view.name);
+            for worker in &view.workers {
+                assert_eq!(self.supervisor.pid_of(worker.id), Some(worker.pid));
+                assert_eq!(self.supervisor.worker_by_pid(worker.pid), Some(worker.id));
+                if worker.state == WorkerState::Killed {
+                    assert!(self.processes[&worker.id].signalled);
+                }
+            }
+        }
+    }
+
+    fn pump(&mut self) {
+        for _ in 0..100_000 {
+            if let Some(action) = self.supervisor.next_action() {
+                self.act(action);
+            } else if let Some(event) = self.pending.pop_front() {
+                self.supervisor.handle(self.now, event);
+            } else {
+                return;
+            }
+        }
+        panic!("no end of actions");
+    }
+
+    fn act(&mut self, action: Action) {
+        assert!(!self.exited || matches!(action, Action::Answer { .. }), "{action:?} after Exit");
+        match &action {
+            Action::Log { level, text } => return self.logged.push((*level, text.clone())),
+            Action::Progress { text, .. } => return self.progress.push(text.clone()),
+            Action::Answer { ticket, result } => return self.answers.push((*ticket, result.clone())),
+            Action::Listen { pool, generation } => self.listen(pool, *generation),
+            Action::CloseListeners { pool } => {
+                assert!(self.known.contains(pool));
+                self.open.remove(pool);
+            }
+            Action::ForgetSettings { pool, generation } => {
+                assert!(self.alive_of(pool.as_str(), generation.0).is_empty(), "settings in use");
+            }
+            Action::KillLeftovers { pool } => assert!(self.known.contains(pool)),
+            Action::Start { pool, generation, worker } => self.start(pool, *generation, *worker),
+            Action::Signal { worker, signal } => self.signal(*worker, *signal),
+            Action::StopIfIdle { worker, signal } => {
+                let process = &self.processes[worker];
+                if process.activity == Activity::Idle && process.alive {
+                    self.pending.push_back(Event::StopSent { worker: *worker });
+                    self.signal(*worker, *signal);
+                } else {
+                    self.observe(*worker);
+                }
+            }
+            Action::Observe { worker } => self.observe(*worker),
+            Action::Exit => self.exited = true,
+        }
+        self.actions.push(action);
+    }
+
+    fn listen(&mut self, pool: &PoolName, generation: Generation) {
+        assert!(self.known.contains(pool));
+        let pool = pool.clone();
+        match self.cannot_listen.get(pool.as_str()) {
+            Some(reason) => {
+                let reason = reason.clone();
+                self.pending.push_back(Event::ListenFailed { pool, generation, reason });
+            }
+            None => {
+                self.open.insert(pool.clone());
+                self.pending.push_back(Event::Listening { pool, generation });
+            }
+        }
+    }
+
+    fn start(&mut self, pool: &PoolName, generation: Generation, worker: WorkerId) {
+        assert!(self.open.contains(pool), "a worker needs a socket");
+        let key = (pool.as_str().to_owned(), generation.0);
+        let program = self.programs.get(&key).cloned().unwrap_or(Program::Serves);
+        if program == Program::CannotFork {
+            let reason = "cannot fork: Resource temporarily unavailable".to_owned();
+            return self.pending.push_back(Event::StartFailed { worker, reason });
+        }
+        self.last_pid += 1;
+        let pid = Pid::new(self.last_pid).unwrap();
+        let process = Process {
+            pool: pool.clone(),
+            generation,
+            activity: self.activity,
+            alive: true,
+            signalled: false,
+            program: program.clone(),
+        };
+        self.processes.insert(worker, process);
+        self.pending.push_back(Event::Forked { worker, pid });
+        match program {
+            Program::CannotExecute(reason) => {
+                self.pending.push_back(Event::StartFailed { worker, reason: reason.to_owned() });
+                self.exit(worker, ExitStatus::Code(127));
+            }
+            Program::HangsBeforeExec => {}
+            Program::Serves | Program::Stubborn => self.pending.push_back(Event::Executing { worker }),
+            Program::Ends(age, status) => {
+                self.pending.push_back(Event::Executing { worker });
+                self.later(age, Event::Exited { worker, status });
+            }
+            Program::CannotFork => unreachable!(),
+        }
+    }
+
+    fn signal(&mut self, worker: WorkerId, signal: Signal) {
+        let process = self.processes.get_mut(&worker).expect("a signal for nobody");
+        process.signalled = true;
+        if signal == Signal::KILL {
+            self.exit(worker, ExitStatus::Signal { signal, core: false });
+        } else if process.program != Program::Stubborn {
+            self.exit(worker, ExitStatus::Code(0));
+        }
+    }
+
+    fn observe(&mut self, worker: WorkerId) {
+        let process = &self.processes[&worker];
+        let activity = if process.alive { process.activity } else { Activity::Unknown };
+        self.pending.push_back(Event::Observed { worker, activity });
+    }
+
+    fn exit(&mut self, worker: WorkerId, status: ExitStatus) {
+        if let Some(process) = self.processes.get_mut(&worker).filter(|process| process.alive) {
+            process.alive = false;
+            self.pending.push_back(Event::Exited { worker, status });
+        }
+    }
+
+    fn later(&mut self, span: Duration, event: Event) {
+        self.sequence += 1;
+        self.schedule.insert((self.now.after(span), self.sequence), event);
+    }
+}

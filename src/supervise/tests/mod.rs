@@ -1,0 +1,8 @@
+//! Scripts of events against a simulated master with an invented clock, and properties of random ones.
+
+mod backoff;
+mod life;
+mod master;
+mod properties;
+mod reload;
+mod stop;

@@ -1,0 +1,301 @@
+//! Random scripts: against the simulated master, where every answer comes, and bare, where events come in any order.
+
+use std::collections::BTreeSet;
+
+use proptest::prelude::*;
+
+use crate::ids::{ExitStatus, Generation, Moment, Pid, Signal, Ticket, WorkerId};
+use crate::status::snapshot::Activity;
+use crate::supervise::action::Action;
+use crate::supervise::event::{Event, PoolCommand, WorkerCommand};
+use crate::supervise::{PoolState, Supervisor};
+
+use super::master::{KILLED, Master, Program, millis, name, plan, secs};
+
+const POOLS: [&str; 2] = ["www", "api"];
+const MOST: u32 = 4;
+
+/// What an administrator, a program or chance may do next.
+#[derive(Debug, Clone)]
+enum Step {
+    Configure { pool: usize, children: u32 },
+    Remove { pool: usize },
+    Command { pool: usize, command: PoolCommand },
+    Worker { index: usize, command: WorkerCommand },
+    Crash { index: usize, code: i32 },
+    Program { pool: usize, program: Program },
+    Activity { all: bool, activity: Activity },
+    Sockets { pool: usize, broken: bool },
+    Wait { millis: u64 },
+}
+
+fn any_activity() -> impl Strategy<Value = Activity> {
+    prop::sample::select(vec![Activity::Idle, Activity::Busy, Activity::Waiting, Activity::Unknown])
+}
+
+fn any_program() -> impl Strategy<Value = Program> {
+    prop_oneof![
+        4 => Just(Program::Serves),
+        1 => Just(Program::Stubborn),
+        1 => Just(Program::CannotFork),
+        1 => Just(Program::CannotExecute("cannot execute '/x': Permission denied")),
+        1 => Just(Program::HangsBeforeExec),
+        2 => (1u64..20_000, 0i32..2).prop_map(|(age, code)| Program::Ends(millis(age), ExitStatus::Code(code))),
+    ]
+}
+
+fn any_command() -> impl Strategy<Value = PoolCommand> {
+    prop_oneof![
+        Just(PoolCommand::Start),
+        Just(PoolCommand::Stop),
+        Just(PoolCommand::Restart),
+        (0..=MOST).prop_map(PoolCommand::Scale),
+    ]
+}
+
+fn any_worker_command() -> impl Strategy<Value = WorkerCommand> {
+    prop::sample::select(vec![WorkerCommand::Drain, WorkerCommand::Kill])
+}
+
+fn any_step() -> impl Strategy<Value = Step> {
+    let pool = 0..POOLS.len();
+    prop_oneof![
+        3 => (pool.clone(), 1..=MOST).prop_map(|(pool, children)| Step::Configure { pool, children }),
+        1 => pool.clone().prop_map(|pool| Step::Remove { pool }),
+        4 => (pool.clone(), any_command()).prop_map(|(pool, command)| Step::Command { pool, command }),
+        3 => (0usize..40, any_worker_command()).prop_map(|(index, command)| Step::Worker { index, command }),
+        3 => (0usize..40, 0i32..2).prop_map(|(index, code)| Step::Crash { index, code }),
+        2 => (pool.clone(), any_program()).prop_map(|(pool, program)| Step::Program { pool, program }),
+        3 => (any::<bool>(), any_activity()).prop_map(|(all, activity)| Step::Activity { all, activity }),
+        1 => (pool, any::<bool>()).prop_map(|(pool, broken)| Step::Sockets { pool, broken }),
+        6 => (0u64..40_000).prop_map(|millis| Step::Wait { millis }),
+    ]
+}
+
+fn take(master: &mut Master, step: &Step, ticket: u64) {
+    let workers: Vec<WorkerId> = master.processes.keys().copied().collect();
+    let pick = |index: usize| workers.get(index % workers.len().max(1)).copied();
+    match step.clone() {
+        Step::Configure { pool, children } => {
+            master.configure(vec![plan(POOLS[pool], children)], Some(ticket))
+        }
+        Step::Remove { pool } => master.send(Event::Configure {
+            plans: Vec::new(),
+            removed: vec![name(POOLS[pool])],
+            ticket: Some(Ticket(ticket)),
+        }),
+        Step::Command { pool, command } => master.command(POOLS[pool], command, ticket),
+        Step::Worker { index, command } => {
+            let worker = pick(index).unwrap_or(WorkerId(0));
+            master.command_worker(worker, command, ticket);
+        }
+        Step::Crash { index, code } => {
+            if let Some(worker) = pick(index) {
+                master.end(worker, ExitStatus::Code(code));
+            }
+        }
+        Step::Program { pool, program } => {
+            (1..50).for_each(|generation| master.program(POOLS[pool], generation, program.clone()));
+        }
+        Step::Activity { all, activity } => {
+            master.activity = activity;
+            if all {
+                master.everyone_is(activity);
+            }
+        }
+        Step::Sockets { pool, broken: true } => {
+            master.cannot_listen.insert(POOLS[pool].to_owned(), "cannot bind".to_owned());
+        }
+        Step::Sockets { pool, broken: false } => {
+            master.cannot_listen.remove(POOLS[pool]);
+        }
+        Step::Wait { millis: span } => master.run(millis(span)),
+    }
+}
+
+fn asks(step: &Step) -> bool {
+    match step {
+        Step::Configure { .. } | Step::Remove { .. } | Step::Command { .. } | Step::Worker { .. } => true,
+        Step::Crash { .. }
+        | Step::Program { .. }
+        | Step::Activity { .. }
+        | Step::Sockets { .. }
+        | Step::Wait { .. } => false,
+    }
+}
+
+fn script() -> impl Strategy<Value = Vec<Step>> {
+    prop::collection::vec(any_step(), 1..60)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn numbers_are_bounded_and_what_is_shown_is_what_is_there(steps in script()) {
+        let mut master = Master::new();
+        for (ticket, step) in steps.iter().enumerate() {
+            take(&mut master, step, ticket as u64);
+            master.check_views();
+            for pool in POOLS {
+                // Twice as many as wanted, and twice as many again of the next generation.
+                prop_assert!(master.alive(pool).len() <= 4 * MOST as usize, "{}", master.alive(pool).len());
+            }
+        }
+        prop_assert_eq!(master.logged("cannot be"), 0);
+    }
+
+    #[test]
+    fn a_pool_left_alone_with_a_good_program_gets_well(steps in script()) {
+        let mut master = Master::new();
+        for (ticket, step) in steps.iter().enumerate() {
+            take(&mut master, step, ticket as u64);
+        }
+        master.programs.clear();
+        master.cannot_listen.clear();
+        master.activity = Activity::Idle;
+        master.everyone_is(Activity::Idle);
+        master.run(secs(200));
+        let views: Vec<_> = master.supervisor.pools().collect();
+        for view in views {
+            match view.state {
+                PoolState::Running => prop_assert_eq!(view.workers.len(), view.children as usize),
+                PoolState::Stopped => prop_assert_eq!(view.workers.len(), 0),
+                state => prop_assert!(false, "pool {} is {}", view.name, state),
+            }
+        }
+        prop_assert_eq!(master.supervisor.next_deadline(), None);
+        for (ticket, step) in steps.iter().enumerate() {
+            prop_assert_eq!(master.answer(ticket as u64).is_some(), asks(step), "ticket {} of {:?}", ticket, step);
+        }
+    }
+
+    #[test]
+    fn a_stop_always_ends_and_leaves_nothing(steps in script(), twice in any::<bool>()) {
+        let mut master = Master::new();
+        for (ticket, step) in steps.iter().enumerate() {
+            take(&mut master, step, ticket as u64);
+        }
+        master.stop(1000);
+        if twice {
+            master.run(secs(1));
+            master.stop(1001);
+            prop_assert!(master.exited || !master.processes.values().all(|process| !process.alive));
+        }
+        master.run(secs(36));
+        prop_assert!(master.exited);
+        prop_assert!(master.processes.values().all(|process| !process.alive));
+        prop_assert!(master.open.is_empty());
+        prop_assert_eq!(master.supervisor.next_deadline(), None);
+        prop_assert!(master.answer(1000).unwrap().is_ok());
+        for (ticket, step) in steps.iter().enumerate() {
+            prop_assert_eq!(master.answer(ticket as u64).is_some(), asks(step), "ticket {} of {:?}", ticket, step);
+        }
+    }
+
+    #[test]
+    fn counters_add_up(steps in script()) {
+        let mut master = Master::new();
+        let steps = steps.into_iter().filter(|step| !matches!(step, Step::Remove { .. }));
+        for (ticket, step) in steps.enumerate() {
+            take(&mut master, &step, ticket as u64);
+        }
+        for view in master.supervisor.pools() {
+            let counters = view.counters;
+            let ended = counters.recycled + counters.crashed + counters.killed;
+            let there = |process: &&super::master::Process| process.pool == view.name;
+            let made = master.processes.values().filter(there).count() as u64;
+            prop_assert!(ended + counters.start_failures <= master.starts() as u64);
+            prop_assert!(counters.started <= made);
+            prop_assert!(ended <= made);
+        }
+    }
+
+    #[test]
+    fn no_order_of_events_is_too_much(events in prop::collection::vec(any_event(), 1..200)) {
+        let mut supervisor = Supervisor::new(Moment(secs(0)));
+        let mut configured = BTreeSet::new();
+        let mut now = Moment(secs(0));
+        for (event, wait) in events {
+            now = now.after(millis(wait));
+            if let Event::Configure { plans, .. } = &event {
+                configured.extend(plans.iter().map(|plan| plan.name.clone()));
+            }
+            supervisor.handle(now, event);
+            for _ in 0..1000 {
+                let Some(action) = supervisor.next_action() else { break };
+                if let Some(pool) = pool_of(&action) {
+                    prop_assert!(configured.contains(pool), "{:?}", action);
+                }
+            }
+            prop_assert_eq!(supervisor.next_action(), None);
+            for view in supervisor.pools() {
+                prop_assert!(view.workers.iter().all(|worker| supervisor.pid_of(worker.id) == Some(worker.pid)));
+            }
+            supervisor.next_deadline();
+        }
+    }
+}
+
+fn pool_of(action: &Action) -> Option<&crate::ids::PoolName> {
+    match action {
+        Action::Listen { pool, .. }
+        | Action::CloseListeners { pool }
+        | Action::ForgetSettings { pool, .. }
+        | Action::Start { pool, .. }
+        | Action::KillLeftovers { pool } => Some(pool),
+        Action::Signal { .. }
+        | Action::StopIfIdle { .. }
+        | Action::Observe { .. }
+        | Action::Log { .. }
+        | Action::Progress { .. }
+        | Action::Answer { .. }
+        | Action::Exit => None,
+    }
+}
+
+fn any_event() -> impl Strategy<Value = (Event, u64)> {
+    let pool = || prop::sample::select(POOLS.to_vec()).prop_map(name);
+    let worker = || (0u64..12).prop_map(WorkerId);
+    let generation = || (0u32..4).prop_map(Generation);
+    let ticket = || prop::option::of((0u64..9).prop_map(Ticket));
+    let statuses = [ExitStatus::Code(0), ExitStatus::Code(1), KILLED];
+    let event = prop_oneof![
+        1 => (prop::collection::vec((prop::sample::select(POOLS.to_vec()), 0u32..4), 0..3), any::<bool>(), ticket())
+            .prop_map(|(plans, remove, ticket)| Event::Configure {
+                plans: plans.into_iter().map(|(pool, children)| plan(pool, children)).collect(),
+                removed: if remove { vec![name("www")] } else { Vec::new() },
+                ticket,
+            }),
+        3 => (pool(), generation()).prop_map(|(pool, generation)| Event::Listening { pool, generation }),
+        1 => (pool(), generation())
+            .prop_map(|(pool, generation)| Event::ListenFailed { pool, generation, reason: "no".into() }),
+        3 => (worker(), 1i32..9)
+            .prop_map(|(worker, pid)| Event::Forked { worker, pid: Pid::new(pid).unwrap() }),
+        3 => worker().prop_map(|worker| Event::Executing { worker }),
+        1 => worker().prop_map(|worker| Event::StartFailed { worker, reason: "no".into() }),
+        2 => (worker(), prop::sample::select(statuses.to_vec()))
+            .prop_map(|(worker, status)| Event::Exited { worker, status }),
+        2 => (worker(), any_activity()).prop_map(|(worker, activity)| Event::Observed { worker, activity }),
+        1 => worker().prop_map(|worker| Event::StopSent { worker }),
+        1 => (pool(), any_command(), ticket())
+            .prop_map(|(pool, command, ticket)| Event::Pool { pool, command, ticket }),
+        1 => (worker(), any_worker_command(), ticket())
+            .prop_map(|(worker, command, ticket)| Event::Worker { worker, command, ticket }),
+        1 => ticket().prop_map(|ticket| Event::Stop { ticket }),
+        2 => Just(Event::Deadline),
+    ];
+    (event, prop::sample::select(vec![0, 1, 10, 100, 1000, 31_000]))
+}
+
+#[test]
+fn a_signal_is_never_sent_to_a_worker_that_is_at_work_unless_its_time_is_up() {
+    let mut master = Master::with_www(3);
+    master.everyone_is(Activity::Busy);
+    master.command("www", PoolCommand::Restart, 1);
+    master.command("www", PoolCommand::Scale(1), 2);
+    master.run(secs(29));
+    let term = |action: &&Action| matches!(action, Action::Signal { signal: Signal::TERM, .. });
+    assert_eq!(master.actions.iter().filter(term).count(), 0);
+    assert!(master.alive_of("www", 1).iter().all(|worker| !master.processes[worker].signalled));
+}

@@ -1,0 +1,253 @@
+//! The exchange of generations: in which order, what happens when the new one fails, and who is told what.
+
+use crate::ids::{ExitStatus, Generation, Signal, WorkerId};
+use crate::status::snapshot::Activity;
+use crate::supervise::action::Action;
+use crate::supervise::event::PoolCommand;
+use crate::supervise::{DaemonState, PoolState};
+
+use super::master::{KILLED, Master, Program, millis, name, plan, secs};
+
+fn forget(generation: u32) -> Action {
+    Action::ForgetSettings { pool: name("www"), generation: Generation(generation) }
+}
+
+#[test]
+fn new_workers_are_ready_before_an_old_one_is_asked_to_leave() {
+    let mut master = Master::with_www(3);
+    master.activity = Activity::Unknown;
+    master.configure(vec![plan("www", 4)], Some(1));
+    master.run(secs(1));
+    assert_eq!((master.alive_of("www", 1).len(), master.alive_of("www", 2).len()), (3, 4));
+    assert_eq!(master.state("www"), PoolState::Reloading);
+    assert_eq!(master.supervisor.state(), DaemonState::Reloading);
+    assert!(master.processes.values().all(|process| !process.signalled));
+    master.check_views();
+    let [.., last] = master.alive_of("www", 2)[..] else { panic!() };
+    master.everyone_is(Activity::Idle);
+    master.processes.get_mut(&last).unwrap().activity = Activity::Unknown;
+    master.run(secs(1));
+    assert_eq!(master.alive_of("www", 1).len(), 3);
+    master.processes.get_mut(&last).unwrap().activity = Activity::Idle;
+    master.run(millis(100));
+    assert_eq!((master.alive_of("www", 1).len(), master.alive_of("www", 2).len()), (0, 4));
+    assert_eq!(master.answer(1), Some(Ok("www is reloaded, generation 2")));
+    assert_eq!(*master.actions.last().unwrap(), forget(1));
+    let view = master.view("www");
+    assert_eq!((view.state, view.generation, view.children), (PoolState::Running, Generation(2), 4));
+    assert_eq!((view.counters.started, view.counters.recycled), (7, 3));
+    assert_eq!(master.supervisor.next_deadline(), None);
+}
+
+#[test]
+fn a_busy_old_worker_is_waited_for_then_signalled_then_killed() {
+    let mut master = Master::with_www(2);
+    master.program("www", 1, Program::Stubborn);
+    master.end(WorkerId(1), KILLED);
+    master.everyone_is(Activity::Busy);
+    master.run(secs(60));
+    master.configure(vec![plan("www", 2)], Some(1));
+    master.run(secs(25));
+    assert_eq!(master.alive_of("www", 1).len(), 2);
+    assert!(master.progress.iter().any(|line| line == "www: 2 of 2 old workers still busy"));
+    assert!((10..20).contains(&master.progress.len()), "{:?}", master.progress);
+    master.run(secs(60));
+    assert!(master.alive_of("www", 1).is_empty());
+    assert_eq!(master.logged_at(log::Level::Warn, "sending SIGTERM all the same"), 2);
+    assert_eq!(master.logged_at(log::Level::Warn, "sending SIGKILL"), 1, "only one is stubborn");
+    assert!(master.answer(1).unwrap().is_ok());
+}
+
+#[test]
+fn sigterm_comes_at_stop_timeout_and_sigkill_after_kill_timeout() {
+    let mut master = Master::new();
+    master.program("www", 1, Program::Stubborn);
+    master.configure(vec![plan("www", 1)], None);
+    master.everyone_is(Activity::Waiting);
+    master.configure(vec![plan("www", 1)], Some(1));
+    let worker = WorkerId(1);
+    let switched = master.now;
+    master.run(secs(29));
+    assert!(!master.processes[&worker].signalled);
+    master.run(secs(2));
+    assert!(master.actions.contains(&Action::Signal { worker, signal: Signal::TERM }));
+    assert!(!master.actions.contains(&Action::Signal { worker, signal: Signal::KILL }));
+    master.run(secs(5));
+    assert!(master.actions.contains(&Action::Signal { worker, signal: Signal::KILL }));
+    assert!(master.now.since(switched) < secs(37));
+    assert_eq!(master.view("www").counters.killed, 1);
+    assert_eq!(master.logged_at(log::Level::Warn, "still there 5s after SIGTERM, sending SIGKILL"), 1);
+    assert!(master.answer(1).unwrap().is_ok());
+    // Looked at ever less often: 10 ms doubling to 250 ms.
+    let looks = master.actions.iter().filter(|action| matches!(action, Action::StopIfIdle { .. })).count();
+    assert!((100..140).contains(&looks), "{looks}");
+}
+
+#[test]
+fn new_workers_that_cannot_start_leave_everything_as_it_was() {
+    let mut master = Master::with_www(8);
+    let old = master.alive("www");
+    master.program("www", 2, Program::CannotExecute("cannot execute '/usr/bin/php-cgx': No such file"));
+    master.configure(vec![plan("www", 8)], Some(1));
+    let reason = "cannot reload pool www: cannot execute '/usr/bin/php-cgx': No such file; its old workers stay in service";
+    assert_eq!(master.answer(1), Some(Err(reason)));
+    assert_eq!(master.alive("www"), old);
+    assert!(old.iter().all(|worker| !master.processes[worker].signalled));
+    let view = master.view("www");
+    assert_eq!((view.state, view.generation), (PoolState::Running, Generation(1)));
+    assert!(master.actions.contains(&forget(2)));
+    let listen = Action::Listen { pool: name("www"), generation: Generation(1) };
+    assert_eq!(master.actions.iter().filter(|action| **action == listen).count(), 2);
+    assert_eq!(master.supervisor.next_deadline(), None);
+    // The number is used up, and the next attempt is independent.
+    master.configure(vec![plan("www", 8)], Some(2));
+    master.run(secs(1));
+    assert_eq!(master.alive_of("www", 3).len(), 8);
+    assert!(master.answer(2).unwrap().is_ok());
+}
+
+#[test]
+fn new_workers_that_crash_before_they_are_ready_are_tried_three_times() {
+    let mut master = Master::with_www(1);
+    master.activity = Activity::Busy;
+    master.program("www", 2, Program::Ends(millis(300), ExitStatus::Code(78)));
+    master.configure(vec![plan("www", 1)], Some(1));
+    master.run(millis(800));
+    assert_eq!(master.answer(1), None);
+    master.run(millis(200));
+    assert!(master.answer(1).unwrap().unwrap_err().contains("exited with code 78 after 0.300000 seconds"));
+    assert_eq!(master.starts(), 1 + 3);
+    assert_eq!(master.alive("www"), [WorkerId(1)]);
+    assert_eq!(master.state("www"), PoolState::Running);
+}
+
+#[test]
+fn sockets_that_cannot_be_opened_leave_everything_as_it_was() {
+    let mut master = Master::with_www(2);
+    let old = master.alive("www");
+    master.cannot_listen.insert("www".into(), "cannot bind '0.0.0.0:80': Permission denied".into());
+    master.configure(vec![plan("www", 2), plan("api", 1)], Some(1));
+    master.run(secs(1));
+    let reason = "cannot reload pool www: cannot bind '0.0.0.0:80': Permission denied; its old workers stay in service";
+    assert_eq!(master.answer(1), Some(Err(reason)));
+    assert_eq!((master.alive("www"), master.alive("api").len()), (old, 1));
+    assert!(master.actions.contains(&forget(2)));
+}
+
+#[test]
+fn a_new_generation_that_hangs_before_its_program_runs_is_given_up() {
+    let mut master = Master::with_www(2);
+    master.program("www", 2, Program::HangsBeforeExec);
+    master.configure(vec![plan("www", 2)], Some(1));
+    master.run(secs(60));
+    assert!(master.answer(1).unwrap().unwrap_err().contains("its program does not run after 10s"));
+    assert_eq!(master.view("www").counters.killed, 0);
+    assert_eq!(master.alive("www"), [1, 2].map(WorkerId));
+}
+
+#[test]
+fn workers_that_cannot_be_observed_are_trusted_after_start_timeout() {
+    let mut master = Master::with_www(2);
+    master.activity = Activity::Unknown;
+    master.configure(vec![plan("www", 2)], Some(1));
+    master.run(secs(9));
+    assert_eq!(master.alive_of("www", 1).len(), 2);
+    master.run(secs(2));
+    assert_eq!(master.alive_of("www", 1).len(), 0);
+    assert!(master.answer(1).unwrap().is_ok());
+}
+
+#[test]
+fn a_later_reload_supersedes_one_that_is_not_in_force() {
+    let mut master = Master::with_www(2);
+    master.activity = Activity::Unknown;
+    master.configure(vec![plan("www", 2)], Some(1));
+    master.run(secs(1));
+    master.activity = Activity::Idle;
+    master.configure(vec![plan("www", 3)], Some(2));
+    assert_eq!(master.answer(1), Some(Err("cannot reload pool www: superseded by a later reload")));
+    master.everyone_is(Activity::Idle);
+    master.run(secs(2));
+    assert!(master.answer(2).unwrap().is_ok());
+    assert_eq!((master.alive_of("www", 3).len(), master.alive("www").len()), (3, 3));
+    assert!(master.actions.contains(&forget(1)) && master.actions.contains(&forget(2)));
+}
+
+#[test]
+fn a_reload_in_force_is_done_even_if_another_follows() {
+    let mut master = Master::with_www(2);
+    master.everyone_is(Activity::Busy);
+    master.command("www", PoolCommand::Restart, 1);
+    master.run(secs(1));
+    assert_eq!((master.alive_of("www", 1).len(), master.alive_of("www", 2).len()), (2, 2));
+    master.command("www", PoolCommand::Restart, 2);
+    master.run(secs(1));
+    assert_eq!((master.answer(1), master.answer(2)), (None, None));
+    master.everyone_is(Activity::Idle);
+    master.run(secs(1));
+    assert_eq!(master.answer(1), Some(Ok("www is reloaded, generation 2")));
+    assert_eq!(master.answer(2), Some(Ok("www is reloaded, generation 3")));
+}
+
+#[test]
+fn reload_after_reload_never_piles_up_processes() {
+    let mut master = Master::with_www(4);
+    master.activity = Activity::Waiting;
+    master.everyone_is(Activity::Waiting);
+    for ticket in 1..20 {
+        master.configure(vec![plan("www", 4)], Some(ticket));
+        master.run(secs(1));
+        assert!(master.alive("www").len() <= 12, "{}", master.alive("www").len());
+    }
+    master.run(secs(120));
+    assert_eq!(master.alive("www").len(), 4);
+    assert!(master.answer(19).unwrap().is_ok());
+}
+
+#[test]
+fn the_dead_of_the_old_generation_are_replaced_during_a_reload() {
+    let mut master = Master::with_www(2);
+    master.activity = Activity::Unknown;
+    master.configure(vec![plan("www", 2)], Some(1));
+    master.end(WorkerId(1), KILLED);
+    assert_eq!(master.alive_of("www", 1).len(), 2);
+    // A new one that an administrator kills is no failure of the new settings.
+    for _ in 0..5 {
+        let victim = master.alive_of("www", 2)[0];
+        master.send(crate::supervise::event::Event::Worker {
+            worker: victim,
+            command: crate::supervise::event::WorkerCommand::Kill,
+            ticket: None,
+        });
+    }
+    assert_eq!(master.alive_of("www", 2).len(), 2);
+    master.everyone_is(Activity::Idle);
+    master.run(secs(2));
+    assert!(master.answer(1).unwrap().is_ok());
+}
+
+#[test]
+fn a_reload_ends_a_crash_loop() {
+    let mut master = Master::new();
+    master.program("www", 1, Program::Ends(millis(10), ExitStatus::Code(1)));
+    master.configure(vec![plan("www", 2)], None);
+    master.run(secs(100));
+    master.configure(vec![plan("www", 2)], Some(1));
+    master.run(millis(100));
+    assert!(master.answer(1).unwrap().is_ok());
+    assert_eq!(master.state("www"), PoolState::Running);
+    assert_eq!(master.supervisor.next_deadline(), None);
+}
+
+#[test]
+fn a_scale_during_a_reload_holds_after_it() {
+    let mut master = Master::with_www(2);
+    master.activity = Activity::Unknown;
+    master.configure(vec![plan("www", 2)], Some(1));
+    master.command("www", PoolCommand::Scale(3), 2);
+    master.everyone_is(Activity::Idle);
+    master.activity = Activity::Idle;
+    master.run(secs(2));
+    assert_eq!((master.alive_of("www", 2).len(), master.alive("www").len()), (3, 3));
+    assert!(master.answer(1).unwrap().is_ok() && master.answer(2).unwrap().is_ok());
+}
