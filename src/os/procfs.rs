@@ -63,6 +63,8 @@ pub struct Stat {
     pub state: State,
     /// The parent; `None` for processes that have none in our pid namespace.
     pub parent: Option<Pid>,
+    /// The process group's leader; `None` where it is outside our pid namespace.
+    pub group: Option<Pid>,
     /// The session's leader; `None` where it is outside our pid namespace.
     pub session: Option<Pid>,
     /// Clock ticks of user and system time, ended and reaped children included.
@@ -231,7 +233,8 @@ fn failed(pid: Pid, error: &io::Error) -> Error {
 }
 
 /// The name stands in parentheses and may hold any byte, parentheses included: it ends at the last one.
-fn parse_stat(text: &[u8]) -> Option<Stat> {
+/// The text of `/proc/PID/stat`; the name, which may hold spaces and parentheses, ends at the last parenthesis.
+pub(super) fn parse_stat(text: &[u8]) -> Option<Stat> {
     let end = text.iter().rposition(|byte| *byte == b')')?;
     let mut fields = std::str::from_utf8(text.get(end + 1..)?).ok()?.split_ascii_whitespace();
     let state = match fields.next()? {
@@ -252,12 +255,13 @@ fn parse_stat(text: &[u8]) -> Option<Stat> {
         fields.nth(skipped)?.parse().ok()
     };
     let pid = |number: i64| i32::try_from(number).ok().and_then(Pid::new);
-    let (parent, _group, session) = (field(4)?, field(5)?, field(6)?);
+    let (parent, group, session) = (field(4)?, field(5)?, field(6)?);
     let times = [field(14)?, field(15)?, field(16)?, field(17)?];
     let (threads, start, rss) = (field(20)?, field(22)?, field(24)?);
     Some(Stat {
         state,
         parent: pid(parent),
+        group: pid(group),
         session: pid(session),
         cpu_ticks: times.iter().map(|ticks| u64::try_from(*ticks).unwrap_or(0)).fold(0, u64::saturating_add),
         threads: u32::try_from(threads).ok()?,

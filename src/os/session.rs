@@ -1,6 +1,6 @@
 //! Who is left of workers that have ended: orphans that became our children, and members of their sessions (`proc(5)`).
 //!
-//! Owns reading `/proc/PID/stat` of all processes at once and the rule that nobody is killed who is not a descendant of ours.
+//! Owns looking at all processes at once and the rule that nobody is killed who is not a descendant of ours.
 //! The states of single workers are observed in `procfs` and `activity`.
 
 use std::collections::{HashMap, HashSet};
@@ -9,6 +9,7 @@ use std::{fmt, fs};
 
 use crate::ids::{Pid, Signal};
 use crate::os::errno::Cause;
+use crate::os::procfs::{self, Stat, State};
 use crate::os::signal::{self, Delivery};
 
 /// One process as `/proc/PID/stat` had it.
@@ -20,8 +21,8 @@ pub struct Process {
     pub name: String,
     /// Whether it has ended and waits to be reaped.
     pub zombie: bool,
-    /// Who gets its exit status; 0 for process 1 and for those from outside our namespace.
-    pub parent: i32,
+    /// Who gets its exit status; `None` for process 1 and where that is outside our namespace.
+    pub parent: Option<Pid>,
     /// Its process group; `None` likewise.
     pub group: Option<Pid>,
     /// Its session, which is the pid of the process that made it; `None` likewise.
@@ -58,20 +59,20 @@ impl Processes {
 
     /// Our own children, zombies too: those that we started, and orphans that became ours.
     pub fn children(&self) -> impl Iterator<Item = &Process> {
-        let own = nix::unistd::getpid().as_raw();
+        let own = own_pid();
         self.iter().filter(move |process| process.parent == own)
     }
 
     /// Whether we started it, or one of ours did.
     fn is_descendant(&self, process: &Process) -> bool {
-        let own = nix::unistd::getpid().as_raw();
+        let own = own_pid();
         let mut parent = process.parent;
         // A snapshot that is not of one moment may hold a circle; no real chain is longer than there are processes.
         for _ in 0..self.0.len() {
             if parent == own {
                 return true;
             }
-            match Pid::new(parent).and_then(|pid| self.find(pid)) {
+            match parent.and_then(|pid| self.find(pid)) {
                 Some(next) => parent = next.parent,
                 None => return false,
             }
@@ -121,29 +122,22 @@ pub fn standard_input(pid: Pid) -> Option<u64> {
     link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
 }
 
+fn own_pid() -> Option<Pid> {
+    Pid::new(nix::unistd::getpid().as_raw())
+}
+
 fn process(pid: Pid) -> Option<Process> {
     // The name may be any bytes.
     let stat = fs::read(PathBuf::from(format!("/proc/{pid}/stat"))).ok()?;
     parse(pid, &stat)
 }
 
-/// Fields are counted from the last parenthesis, as the name may hold spaces and parentheses itself.
-fn parse(pid: Pid, stat: &[u8]) -> Option<Process> {
-    const START_TICKS: usize = 19; // field 22 of the file; the state, field 3, is number 0 here
-    let open = stat.iter().position(|&byte| byte == b'(')?;
-    let close = stat.iter().rposition(|&byte| byte == b')')?;
-    let rest = std::str::from_utf8(stat.get(close + 1..)?).ok()?;
-    let fields: Vec<&str> = rest.split_ascii_whitespace().take(START_TICKS + 1).collect();
-    let number = |index: usize| fields.get(index)?.parse::<i32>().ok();
-    Some(Process {
-        pid,
-        name: String::from_utf8_lossy(stat.get(open + 1..close)?).into_owned(),
-        zombie: matches!(*fields.first()?, "Z" | "X"),
-        parent: number(1)?,
-        group: Pid::new(number(2)?),
-        session: Pid::new(number(3)?),
-        start_ticks: fields.get(START_TICKS)?.parse().ok()?,
-    })
+fn parse(pid: Pid, text: &[u8]) -> Option<Process> {
+    let Stat { state, parent, group, session, start_ticks, .. } = procfs::parse_stat(text)?;
+    let open = text.iter().position(|&byte| byte == b'(')?;
+    let close = text.iter().rposition(|&byte| byte == b')')?;
+    let name = String::from_utf8_lossy(text.get(open + 1..close)?).into_owned();
+    Some(Process { pid, name, zombie: state == State::Zombie, parent, group, session, start_ticks })
 }
 
 /// Why processes cannot be listed.
@@ -182,9 +176,15 @@ mod tests {
         let stat = b"7 (a) R (b \xff) S 3 5 6 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 123456 9 10";
         let process = parse(pid, stat).expect("it is whole");
         assert_eq!(process.name, "a) R (b \u{fffd}");
-        assert_eq!((process.parent, process.group, process.session), (3, Pid::new(5), Pid::new(6)));
+        assert_eq!((process.parent, process.group, process.session), (Pid::new(3), Pid::new(5), Pid::new(6)));
         assert_eq!((process.start_ticks, process.zombie), (123_456, false));
-        for broken in [&b""[..], b"7", b"7 (a", b"7 (a) S 3", b"7 )a( S 3 5 6"] {
+        for broken in [
+            &b""[..],
+            b"7",
+            b"7 (a",
+            b"7 (a) S 3",
+            b"7 )a( S 3 5 6 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 123456 9 10",
+        ] {
             assert_eq!(parse(pid, broken), None);
         }
     }
@@ -198,7 +198,7 @@ mod tests {
             found.filter(|child| child.name == "sleep")
         });
         assert_eq!((found.session, found.group, found.zombie), (Some(sleeper.pid), Some(sleeper.pid), false));
-        assert_eq!(found.parent, nix::unistd::getpid().as_raw());
+        assert_eq!(found.parent, own_pid());
     }
 
     #[test]
