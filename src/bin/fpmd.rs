@@ -2,11 +2,12 @@
 
 use std::process::ExitCode;
 
-use fpmd::cli::fpmd::parse;
-use fpmd::master;
+use fpmd::cli::fpmd::{Invocation, parse};
+use fpmd::{demo, master};
 
 fn main() -> ExitCode {
     match parse(std::env::args_os()) {
+        Ok(Invocation::DemoWorker) => demo::worker(),
         Ok(invocation) => master::main(invocation),
         Err(ended) => ended.report(),
     }
