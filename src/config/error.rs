@@ -1,6 +1,6 @@
 //! What can be wrong with a configuration: one `Error` for each mistake, with its place. Owns the sentences.
 
-use std::fmt;
+use std::fmt::{self, Write};
 use std::sync::Arc;
 
 /// A place in a configuration file.
@@ -92,12 +92,16 @@ pub struct Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: ", self.place)?;
-        match (&self.cause, self.key.as_str()) {
-            (cause, "") => cause.fmt(f),
-            (Cause::NotYet, key) => write!(f, "{key} {}", Cause::NotYet),
-            (cause, key) => write!(f, "{key}: {cause}"),
+        let text = match (&self.cause, self.key.as_str()) {
+            (cause, "") => format!("{}: {cause}", self.place),
+            (Cause::NotYet, key) => format!("{}: {key} {}", self.place, Cause::NotYet),
+            (cause, key) => format!("{}: {key}: {cause}", self.place),
+        };
+        // Names and values are the file's own: what they hold must not steer a terminal or forge a line of a log.
+        for c in text.chars() {
+            if c.is_control() { c.escape_default().fmt(f)? } else { f.write_char(c)? }
         }
+        Ok(())
     }
 }
 

@@ -34,7 +34,7 @@ pub(super) fn read(report: &mut Report, table: &Table<'_>, host: &dyn Host) -> I
 }
 
 fn check_root(report: &mut Report, table: &Table<'_>, identity: &Identity) {
-    if table.given("user").is_none() {
+    if table.given("user").is_none() && !table.was_meant("user") {
         let advice = "fpmd runs as root; write the user that workers run as, or user = \"root\" if they really shall be root";
         table.fail(report, "user", Cause::Missing(advice.to_owned()));
     }

@@ -18,6 +18,8 @@ mod resolve;
 mod source;
 #[cfg(test)]
 pub mod testing;
+#[cfg(test)]
+mod tests;
 pub mod values;
 mod walk;
 mod worker;

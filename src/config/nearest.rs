@@ -1,6 +1,6 @@
 //! What a mistyped name probably meant.
 
-use super::keys::{self, Section};
+use super::keys::{self, Key, Section};
 
 /// Names longer than this are not typing mistakes, and comparing them would take long.
 const LONGEST: usize = 64;
@@ -50,37 +50,41 @@ pub(super) fn nearest<'a>(name: &str, names: impl IntoIterator<Item = &'a str>) 
     let allowed = |candidate: &str| (length.max(candidate.len()) / 3).max(1);
     names
         .into_iter()
+        .filter(|candidate| candidate.len().abs_diff(length) <= allowed(candidate))
         .map(|candidate| (distance(&name, candidate), candidate))
         .filter(|(distance, candidate)| *distance <= allowed(candidate))
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, candidate)| candidate)
 }
 
+/// The setting that a name which `section` does not have probably stands for, in this section or in another.
+fn meant(section: Section, name: &str) -> Option<&'static Key> {
+    let anywhere = |meant: &str| keys::KEYS.iter().find(|key| key.name == meant);
+    let names = || keys::KEYS.iter().map(|key| key.name);
+    anywhere(name)
+        .or_else(|| ALIASES.iter().find(|(alias, _)| *alias == name).and_then(|(_, meant)| anywhere(meant)))
+        .or_else(|| {
+            nearest(name, keys::of(section).map(|key| key.name)).and_then(|near| keys::find(section, near))
+        })
+        .or_else(|| nearest(name, names()).and_then(anywhere))
+}
+
+/// Whether a name that `section` does not have probably stands for this setting.
+pub(super) fn means(section: Section, name: &str, setting: &str) -> bool {
+    // Most names are far off, and comparing with every setting takes long.
+    let alias = || ALIASES.contains(&(name, setting));
+    (nearest(name, [setting]).is_some() || alias())
+        && meant(section, name).is_some_and(|key| key.name == setting)
+}
+
 /// "did you mean 'listen_mode'?" for a name that `section` does not have; names the right table where the setting
 /// is in another one.
 pub(super) fn hint(section: Section, name: &str) -> Option<String> {
-    if let Some(key) = keys::KEYS.iter().find(|key| key.name == name) {
-        return Some(format!("'{name}' belongs into {}", key.section));
-    }
-    let alias = ALIASES.iter().find(|(alias, _)| *alias == name).map(|(_, meant)| *meant);
-    if let Some(key) = alias.and_then(|meant| keys::KEYS.iter().find(|key| key.name == meant)) {
-        return Some(said(section, key));
-    }
-    let here = nearest(name, keys::of(section).map(|key| key.name));
-    let key = match here {
-        Some(near) => keys::find(section, near),
-        None => nearest(name, keys::KEYS.iter().map(|key| key.name))
-            .and_then(|near| keys::KEYS.iter().find(|key| key.name == near)),
-    };
-    key.map(|key| said(section, key))
-}
-
-fn said(section: Section, key: &keys::Key) -> String {
-    if key.section == section {
-        format!("did you mean '{}'?", key.name)
-    } else {
-        format!("did you mean '{}' in {}?", key.name, key.section)
-    }
+    meant(section, name).map(|key| match key {
+        key if key.name == name => format!("'{name}' belongs into {}", key.section),
+        key if key.section == section => format!("did you mean '{}'?", key.name),
+        key => format!("did you mean '{}' in {}?", key.name, key.section),
+    })
 }
 
 #[cfg(test)]

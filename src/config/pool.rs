@@ -8,7 +8,9 @@ use super::error::Cause;
 use super::host::Host;
 use super::keys::Section;
 use super::listen::{self, Sockets};
-use super::model::{Dispatch, ListenAddress, PmMode, Pool, ProcessManagement, SocketSettings};
+use super::model::{
+    Dispatch, Environment, KnownWorker, ListenAddress, PmMode, Pool, ProcessManagement, SocketSettings,
+};
 use super::walk::{Item, Report, Table, type_name};
 use super::{identity, worker};
 use crate::ids::PoolName;
@@ -30,27 +32,12 @@ pub(super) fn resolve(context: &mut Context<'_>, name: &PoolName, table: &Table<
     let listen = addresses(context, name, table);
     let report = &mut context.report;
     let socket = socket_settings(report, table, listen.as_deref(), host);
-    let chroot = table.optional(report, "chroot", |report, item| directory(report, item, None, host));
-    // A chroot that is wrong is reported; what is inside it cannot be judged.
-    let judge = chroot.is_some() || table.given("chroot").is_none();
-    let command = worker::command(report, table, chroot.as_ref(), judge.then_some(host));
+    let (command, chroot, directory) = program(report, table, host);
     let known_worker = command.as_deref().and_then(worker::recognise);
     let identity = identity::read(report, table, host);
-    let directory = table.optional(report, "directory", |report, item| {
-        if judge { directory(report, item, chroot.as_deref(), host) } else { item.path(report) }
-    });
     let mut environment = worker::environment(report, table);
-    let pm_table = pm_table(report, table);
-    pm_table.check_names(report, &[]);
-    let mode = pm_table.value(report, "mode", pm_mode);
-    let advice = "write the number of workers, such as max_children = 4";
-    let max_children =
-        pm_table.required(report, "max_children", advice, |report, item| item.whole::<u32>(report));
-    // Whether the program counts its requests is known only where the command is.
-    let max_requests = match &command {
-        Some(_) => worker::count_requests(report, table, &pm_table, known_worker, &mut environment),
-        None => 0,
-    };
+    let known = command.is_some().then_some(known_worker);
+    let pm = pm_table(report, table).and_then(|pm| management(report, table, &pm, known, &mut environment));
     Some(Pool {
         name: name.clone(),
         socket,
@@ -58,7 +45,8 @@ pub(super) fn resolve(context: &mut Context<'_>, name: &PoolName, table: &Table<
         user: identity.user,
         group: identity.group,
         supplementary_groups: identity.supplementary_groups,
-        directory: directory.or_else(|| chroot.is_some().then(|| PathBuf::from("/"))),
+        chroot,
+        directory,
         umask: table.optional(report, "umask", |report, item| item.mode(report)),
         process_priority: table.optional(report, "process_priority", |report, item| item.whole(report)),
         rlimit_files: table.optional(report, "rlimit_files", |report, item| item.whole(report)),
@@ -71,12 +59,50 @@ pub(super) fn resolve(context: &mut Context<'_>, name: &PoolName, table: &Table<
         decorate_workers_output: table
             .value(report, "decorate_workers_output", |report, item| item.flag(report)),
         known_worker,
-        chroot,
-        // From here on whatever is missing is reported already.
+        // Last, as nothing after a `?` is read: whatever is missing here is reported already.
         listen: listen?,
         command: command?,
-        pm: ProcessManagement { mode, max_children: max_children?, max_requests },
+        pm: pm?,
     })
+}
+
+/// Reads `command`, `chroot` and `directory`, the first and the last as seen from inside `chroot`.
+fn program(
+    report: &mut Report,
+    table: &Table<'_>,
+    host: &dyn Host,
+) -> (Option<Vec<String>>, Option<PathBuf>, Option<PathBuf>) {
+    let root = table.optional(report, "chroot", |report, item| directory(report, item, None, host));
+    // A wrong chroot is reported; what would be inside it cannot be judged.
+    let judge = (root.is_some() || table.given("chroot").is_none()).then_some(host);
+    let command = worker::command(report, table, root.as_deref(), judge);
+    let directory = table.optional(report, "directory", |report, item| match judge {
+        Some(host) => directory(report, item, root.as_deref(), host),
+        None => item.path(report),
+    });
+    let directory = directory.or_else(|| root.is_some().then(|| PathBuf::from("/")));
+    (command, root, directory)
+}
+
+/// Reads the `pm` table. `known` is `None` where the command is wrong, so that nothing can be said of its requests.
+fn management(
+    report: &mut Report,
+    table: &Table<'_>,
+    pm: &Table<'_>,
+    known: Option<Option<KnownWorker>>,
+    environment: &mut Environment,
+) -> Option<ProcessManagement> {
+    pm.check_names(report, &[]);
+    let mode = pm.value(report, "mode", pm_mode);
+    let max_requests = known.map(|known| worker::count_requests(report, table, pm, known, environment));
+    // Given in the pool's own table it is misplaced, which is reported there.
+    let max_children = if table.was_meant("max_children") {
+        pm.optional(report, "max_children", |report, item| item.whole(report))
+    } else {
+        let advice = "write the number of workers, such as max_children = 4";
+        pm.required(report, "max_children", advice, |report, item| item.whole(report))
+    };
+    Some(ProcessManagement { mode, max_children: max_children?, max_requests: max_requests? })
 }
 
 fn addresses(context: &mut Context<'_>, name: &PoolName, table: &Table<'_>) -> Option<Vec<ListenAddress>> {
@@ -138,29 +164,22 @@ fn directory(report: &mut Report, item: &Item<'_>, root: Option<&Path>, host: &d
     item.refuse(report, format!("there is no directory '{}'{inside}", path.display()))
 }
 
-fn pm_table<'a>(report: &mut Report, table: &Table<'a>) -> Table<'a> {
-    let given = table.entries.and_then(|entries| entries.get("pm"));
-    let entries = match given.map(|value| value.get_ref()) {
-        Some(DeValue::Table(inner)) => Some(inner),
-        Some(other) => {
-            let hint = Some(format!("write [{}.pm] with mode = \"static\"", table.path));
-            let cause = Cause::Type { expected: "a table", found: type_name(other), hint };
-            let offset = given.map_or(table.offset, |value| value.span().start);
-            report.add(table.source, offset, &table.key("pm"), cause);
-            None
-        }
-        None => None,
-    };
-    Table {
-        source: table.source,
-        section: Section::Pm,
-        path: table.key("pm"),
-        offset: match entries {
-            Some(_) => table.inner_offset("pm"),
-            None => table.offset,
+/// `[pool.NAME.pm]`, without entries where the file has none; `None` if it is not a table.
+fn pm_table<'a>(report: &mut Report, table: &Table<'a>) -> Option<Table<'a>> {
+    let given = table.entries.and_then(|entries| entries.get_key_value("pm"));
+    let (offset, entries) = match given.map(|(name, value)| (name.span().start, value)) {
+        None => (table.offset, None),
+        Some((offset, value)) => match value.get_ref() {
+            DeValue::Table(inner) => (offset, Some(inner)),
+            other => {
+                let hint = Some(format!("write [{}.pm] with mode = \"static\"", table.path));
+                let cause = Cause::Type { expected: "a table", found: type_name(other), hint };
+                report.add(table.source, value.span().start, &table.key("pm"), cause);
+                return None;
+            }
         },
-        entries,
-    }
+    };
+    Some(Table { source: table.source, section: Section::Pm, path: table.key("pm"), offset, entries })
 }
 
 fn dispatch(report: &mut Report, item: &Item<'_>) -> Option<Dispatch> {

@@ -292,20 +292,3 @@ fn check_process_max(report: &mut Report, table: &Table<'_>, global: &Global, po
         table.fail(report, "process_max", Cause::Value(sentence));
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::super::testing::FakeHost;
-    use super::*;
-
-    const MAIN: &str = "/etc/fpmd/fpmd.toml";
-
-    #[test]
-    fn a_small_file_gets_every_default() {
-        let text = "[pool.www]\nlisten = 9000\ncommand = [\"/usr/bin/php-cgi\"]\nuser = \"www-data\"\n\
-                    [pool.www.pm]\nmax_children = 4\n";
-        let config = load_text(MAIN, text, &FakeHost::root()).expect("valid");
-        let again = load_text(MAIN, &super::super::dump(&config), &FakeHost::root());
-        assert_eq!(again, Ok(config));
-    }
-}

@@ -31,7 +31,7 @@ impl Source {
 
     /// Where a byte offset is; offsets past the end are at the end.
     pub(super) fn place(&self, offset: usize) -> Place {
-        let line = self.line_starts.partition_point(|start| *start <= offset).max(1);
+        let line = self.line(offset);
         let start = self.line_starts[line - 1];
         let characters = self.text[start..]
             .char_indices()
@@ -40,6 +40,10 @@ impl Source {
             .filter(|(at, c)| !(start + at == 0 && *c == '\u{feff}'))
             .count();
         Place { file: Arc::clone(&self.name), position: Some((line, characters + 1)) }
+    }
+
+    fn line(&self, offset: usize) -> usize {
+        self.line_starts.partition_point(|start| *start <= offset).max(1)
     }
 
     /// The file as a whole.
@@ -58,22 +62,25 @@ impl Source {
             return Ok(table);
         }
         let mut errors: Vec<(usize, Error)> = Vec::new();
+        let mut last_line = 0;
         for error in &found {
-            let at = error.span().unwrap_or(Range { start: 0, end: 0 }).start;
+            let span = error.span().unwrap_or(Range { start: 0, end: 0 });
             // The parser often follows one mistake with another on the same line.
-            let line = |offset| self.place(offset).position.map(|(line, _)| line);
-            if errors.len() < MOST_SYNTAX_ERRORS
-                && !errors.iter().any(|(offset, _)| line(*offset) == line(at))
-            {
-                let message = error.message().trim().replace('\n', "; ");
-                errors.push((at, self.error(at, Cause::Syntax(format!("not valid TOML: {message}")))));
+            if self.line(span.start) == last_line || errors.len() == MOST_SYNTAX_ERRORS {
+                continue;
             }
+            last_line = self.line(span.start);
+            let message = match error.message().trim() {
+                "duplicate key" => {
+                    format!("'{}' is there already", self.text.get(span.clone()).unwrap_or("this key"))
+                }
+                other => other.replace('\n', "; "),
+            };
+            let cause = Cause::Syntax(format!("not valid TOML: {message}"));
+            let place = self.place(span.start);
+            errors.push((span.start, Error { place, key: String::new(), cause }));
         }
         Err(errors)
-    }
-
-    fn error(&self, offset: usize, cause: Cause) -> Error {
-        Error { place: self.place(offset), key: String::new(), cause }
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::host::{Host, ReadError, Unusable};
+use super::listen::normal;
 use super::model::{Group, User};
 use crate::ids::{Gid, Uid};
 
@@ -54,7 +55,7 @@ impl FakeHost {
 }
 
 fn inside(root: Option<&Path>, path: &Path) -> PathBuf {
-    root.map_or(path.to_owned(), |root| root.join(path.strip_prefix("/").unwrap_or(path)))
+    normal(&root.map_or(path.to_owned(), |root| root.join(path.strip_prefix("/").unwrap_or(path))))
 }
 
 impl Host for FakeHost {

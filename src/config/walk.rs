@@ -87,12 +87,6 @@ impl<'a> Table<'a> {
         self.given(name).map_or(self.offset, |item| item.span.start)
     }
 
-    /// Where the name of an inner table is, or this table where it has none.
-    pub(super) fn inner_offset(&self, name: &str) -> usize {
-        let found = self.entries.and_then(|entries| entries.get_key_value(name));
-        found.map_or(self.offset, |(name, _)| name.span().start)
-    }
-
     /// Adds a mistake at the value of a setting, or at the table where it is not given.
     pub(super) fn fail(&self, report: &mut Report, name: &str, cause: Cause) {
         report.add(self.source, self.offset_of(name), &self.key(name), cause);
@@ -129,14 +123,18 @@ impl<'a> Table<'a> {
         advice: &str,
         read: impl FnOnce(&mut Report, &Item<'_>) -> Option<T>,
     ) -> Option<T> {
-        match self.given(name) {
-            Some(item) => read(report, &item),
-            None => {
-                let cause = Cause::Missing(advice.to_owned());
-                report.add(self.source, self.offset, &self.key(name), cause);
-                None
-            }
+        let given = self.given(name);
+        if given.is_none() && !self.was_meant(name) {
+            self.fail(report, name, Cause::Missing(advice.to_owned()));
         }
+        given.and_then(|item| read(report, &item))
+    }
+
+    /// Whether a mistyped name, which is reported as such, probably stands for this setting.
+    pub(super) fn was_meant(&self, name: &str) -> bool {
+        let names = self.entries.into_iter().flatten().map(|(name, _)| name.get_ref());
+        let mut unknown = names.filter(|given| keys::find(self.section, given).is_none());
+        unknown.any(|given| nearest::means(self.section, given, name))
     }
 
     /// A setting with a default in the table of settings, which also stands in for a wrong value once that is

@@ -3,7 +3,7 @@
 //! requests, and with PHP_FCGI_CHILDREN it forks workers of its own, which nobody would count.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use toml::de::DeValue;
 
@@ -19,7 +19,7 @@ const PHP_REQUESTS: &str = "PHP_FCGI_MAX_REQUESTS";
 pub(super) fn command(
     report: &mut Report,
     table: &Table<'_>,
-    root: Option<&PathBuf>,
+    root: Option<&Path>,
     host: Option<&dyn Host>,
 ) -> Option<Vec<String>> {
     let advice = "write the worker's program and its arguments, such as command = [\"/usr/bin/php-cgi\"]";
@@ -40,14 +40,14 @@ fn check_program(
     report: &mut Report,
     item: &Item<'_>,
     path: &str,
-    root: Option<&PathBuf>,
+    root: Option<&Path>,
     host: Option<&dyn Host>,
 ) {
     if !path.starts_with('/') {
         item.refuse::<()>(report, format!("'{path}' is not an absolute path; PATH is not searched"));
         return;
     }
-    if let Some(Err(cause)) = host.map(|host| host.executable(root.map(PathBuf::as_path), Path::new(path))) {
+    if let Some(Err(cause)) = host.map(|host| host.executable(root, Path::new(path))) {
         let inside = root.map_or(String::new(), |root| format!(" inside '{}'", root.display()));
         item.refuse::<()>(report, format!("cannot execute '{path}'{inside}: {cause}"));
     }
