@@ -10,6 +10,7 @@ use std::borrow::Borrow;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
+use nix::sched::sched_yield;
 use nix::sys::stat::fstat;
 
 use self::wait::Wait;
@@ -216,7 +217,8 @@ impl Stopped {
             if clock::monotonic() >= deadline {
                 return Ok(Settled::No);
             }
-            std::thread::sleep(Duration::from_micros(20));
+            // Lets them run that are to stop; at most as long as SETTLE.
+            let _ = sched_yield();
         }
     }
 }
@@ -362,4 +364,189 @@ impl Descriptors {
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    mod workers;
+
+    use std::collections::HashSet;
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixStream;
+    use std::os::unix::process::ExitStatusExt;
+    use std::path::Path;
+    use std::process::{Command, ExitStatus, Stdio};
+    use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+    use std::time::Instant;
+
+    use self::workers::{BLOCKING, Fixture, SELECTING, Worker, echo, installed};
+    use super::*;
+
+    /// What the loop below did.
+    #[derive(Debug, Default)]
+    struct Tally {
+        stopped: u32,
+        refused: u32,
+        ends: HashSet<Option<i32>>,
+    }
+
+    /// Clients send requests without pause; meanwhile idle workers are stopped and replaced, at least `rounds` times.
+    fn replace_under_load(
+        fixture: &Fixture,
+        start: impl Fn() -> Worker,
+        request: impl Fn(&Path, u32) -> Result<(), String> + Sync,
+        (signal, rounds): (Signal, u32),
+    ) -> Tally {
+        let (over, served) = (AtomicBool::new(false), AtomicU32::new(0));
+        let path = fixture.path();
+        let mut workers: Vec<Worker> = (0..3).map(|_| start()).collect();
+        let tally = std::thread::scope(|scope| {
+            let client = || {
+                while !over.load(Ordering::Relaxed) {
+                    let number = served.fetch_add(1, Ordering::Relaxed);
+                    request(&path, number)?;
+                    // With fewer clients at a time than workers, some worker is idle for a moment now and then.
+                    std::thread::sleep(Duration::from_micros(u64::from(number % 7) * 50));
+                }
+                Ok::<(), String>(())
+            };
+            let clients: Vec<_> = (0..2).map(|_| scope.spawn(client)).collect();
+            let tally = stop_again_and_again(fixture, &mut workers, &start, (signal, rounds));
+            over.store(true, Ordering::Relaxed);
+            for client in clients {
+                assert_eq!(client.join().unwrap(), Ok(()), "a request was lost: {tally:?}");
+            }
+            tally
+        });
+        assert!(served.load(Ordering::Relaxed) > 10, "there was load");
+        tally
+    }
+
+    fn stop_again_and_again(
+        fixture: &Fixture,
+        workers: &mut [Worker],
+        start: impl Fn() -> Worker,
+        (signal, rounds): (Signal, u32),
+    ) -> Tally {
+        let mut observer = Observer::new();
+        let mut tally = Tally::default();
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while tally.stopped < rounds && Instant::now() < deadline {
+            for worker in &mut *workers {
+                match observer.stop_if_idle(&fixture.listeners, worker.pid(), signal).unwrap() {
+                    StopOutcome::Sent => {
+                        let mut ended = std::mem::replace(worker, start());
+                        tally.ends.insert(end(&mut ended).signal());
+                        tally.stopped += 1;
+                    }
+                    StopOutcome::NotIdle(_) => tally.refused += 1,
+                    StopOutcome::Gone => panic!("a worker ended by itself"),
+                }
+            }
+        }
+        tally
+    }
+
+    /// Waits for the end of a worker that has its signal.
+    fn end(worker: &mut Worker) -> ExitStatus {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        loop {
+            if let Some(status) = worker.0.try_wait().unwrap() {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "a signalled worker goes on");
+            std::thread::sleep(Duration::from_micros(100));
+        }
+    }
+
+    fn echo_request(path: &Path, number: u32) -> Result<(), String> {
+        let mut client = UnixStream::connect(path).map_err(|error| format!("connect: {error}"))?;
+        client.set_read_timeout(Some(Duration::from_secs(20))).map_err(|error| error.to_string())?;
+        let answer = echo(&mut client, &number.to_string())?;
+        if answer == number.to_string() { Ok(()) } else { Err(format!("'{answer}' instead of {number}")) }
+    }
+
+    #[test]
+    fn no_request_is_lost_to_a_killed_blocking_worker() {
+        let fixture = Fixture::new();
+        let tally = replace_under_load(&fixture, || fixture.perl(BLOCKING), echo_request, (Signal::KILL, 60));
+        assert!(tally.stopped >= 60, "{tally:?}");
+        assert_eq!(tally.ends, HashSet::from([Some(9)]));
+    }
+
+    #[test]
+    fn no_request_is_lost_to_a_killed_selecting_worker() {
+        let fixture = Fixture::new();
+        let tally =
+            replace_under_load(&fixture, || fixture.perl(SELECTING), echo_request, (Signal::KILL, 30));
+        assert!(tally.stopped >= 30, "{tally:?}");
+    }
+
+    /// A whole FastCGI request for one PHP script, in the smallest form.
+    fn php_request(path: &Path, script: &Path) -> Result<(), String> {
+        let record = |kind: u8, content: &[u8]| {
+            let length = (content.len() as u16).to_be_bytes();
+            [&[1, kind, 0, 1, length[0], length[1], 0, 0], content].concat()
+        };
+        let script = script.to_str().unwrap();
+        let pairs = [("SCRIPT_FILENAME", script), ("REQUEST_METHOD", "GET"), ("REDIRECT_STATUS", "200")];
+        let pair = |(name, value): (&str, &str)| {
+            [&[name.len() as u8, value.len() as u8], name.as_bytes(), value.as_bytes()].concat()
+        };
+        let parameters: Vec<u8> = pairs.into_iter().flat_map(pair).collect();
+        let request =
+            [record(1, &[0, 1, 0, 0, 0, 0, 0, 0]), record(4, &parameters), record(4, b""), record(5, b"")];
+        let mut client = UnixStream::connect(path).map_err(|error| format!("connect: {error}"))?;
+        client.set_read_timeout(Some(Duration::from_secs(20))).map_err(|error| error.to_string())?;
+        client.write_all(&request.concat()).map_err(|error| format!("write: {error}"))?;
+        let mut answer = Vec::new();
+        client.read_to_end(&mut answer).map_err(|error| format!("read: {error}"))?;
+        if answer.windows(9).any(|window| window == b"all right") {
+            Ok(())
+        } else {
+            Err(format!("answer: {:?}", String::from_utf8_lossy(&answer)))
+        }
+    }
+
+    #[test]
+    fn php_cgi_is_seen_and_stopped_without_a_loss() {
+        if !installed("php-cgi") {
+            return;
+        }
+        let fixture = Fixture::new();
+        let script = fixture.dir.join("x.php");
+        std::fs::write(&script, "<?php usleep(500); echo 'all right';").unwrap();
+        let start = || {
+            let mut command = Command::new("php-cgi");
+            Worker::start(command.env_clear().env("PHP_FCGI_MAX_REQUESTS", "0"), &fixture.listeners[0])
+        };
+        let worker = start();
+        fixture.wait_for(&worker, Activity::Idle, 0);
+        php_request(&fixture.path(), &script).unwrap();
+        fixture.wait_for(&worker, Activity::Idle, 0);
+        let client = fixture.client();
+        fixture.wait_for(&worker, Activity::Waiting, 1);
+        drop((client, worker));
+        let request = |path: &Path, _| php_request(path, &script);
+        let tally = replace_under_load(&fixture, start, request, (Signal::TERM, 25));
+        assert!(tally.stopped >= 25, "{tally:?}");
+        assert_eq!(tally.ends, HashSet::from([None]), "php-cgi ends by itself, exit code 0");
+    }
+
+    /// libfcgi, which C, C++ and Perl workers share: it tests for the signal and only then calls accept.
+    const LIBFCGI: &str = r#"
+        my $request = FCGI::Request();
+        while ($request->Accept() >= 0) { print "Status: 200\r\n\r\nall right"; }"#;
+
+    #[test]
+    fn libfcgi_is_stopped_without_a_loss() {
+        let installed = Command::new("perl").args(["-MFCGI", "-e", "1"]).stderr(Stdio::null()).status();
+        if !installed.is_ok_and(|status| status.success()) {
+            println!("skipped: libfcgi-perl is not installed");
+            return;
+        }
+        let fixture = Fixture::new();
+        let start =
+            || Worker::start(Command::new("perl").args(["-MFCGI", "-e", LIBFCGI]), &fixture.listeners[0]);
+        let request = |path: &Path, _| php_request(path, Path::new("/none"));
+        let tally = replace_under_load(&fixture, start, request, (Signal::TERM, 25));
+        assert!(tally.stopped >= 25, "{tally:?}");
+    }
+}

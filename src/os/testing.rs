@@ -1,4 +1,4 @@
-//! What the tests of the system ring share: a directory that goes away by itself.
+//! What the tests of the system ring share: a directory that goes away by itself, and a pace.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -28,4 +28,9 @@ impl Drop for TempDir {
     fn drop(&mut self) {
         drop(std::fs::remove_dir_all(&self.0));
     }
+}
+
+/// Waits 2 ms: the pace of a test that looks again and again for a fact.
+pub(crate) fn pause() {
+    let _ = nix::poll::poll(&mut [], 2u8);
 }

@@ -1,22 +1,19 @@
-//! Real workers on real sockets: small programs in Perl and Python of each kind, and php-cgi where it is installed.
+//! Small workers of each kind, in Perl and Python, on a real socket; and what is seen of them.
 
-use std::collections::HashSet;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::ExitStatusExt;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::*;
 use crate::config::model::{ListenAddress, SocketSettings};
-use crate::os::testing::TempDir;
+use crate::os::activity::*;
+use crate::os::testing::{TempDir, pause};
 
 /// Answers lines: `echo X` by X, `work` by nothing until `$ARGV[0]`, a fifo, is opened by someone. One connection at a
 /// time, in accept.
-const BLOCKING: &str = r#"
+pub(super) const BLOCKING: &str = r#"
     while (accept(my $peer, STDIN)) {
         $peer->autoflush(1);
         while (my $line = <$peer>) {
@@ -26,7 +23,7 @@ const BLOCKING: &str = r#"
     }"#;
 
 /// The same lines, behind select as in flup.
-const SELECTING: &str = r#"
+pub(super) const SELECTING: &str = r#"
     while (1) {
         my $set = ''; vec($set, 0, 1) = 1;
         next unless select($set, undef, undef, 1) > 0;
@@ -71,15 +68,15 @@ const FORKING: &str = r#"
     1 while wait > 0;"#;
 
 /// A worker that is ended with the test, and its children with it.
-struct Worker(Child);
+pub(super) struct Worker(pub(super) Child);
 
 impl Worker {
-    fn start(command: &mut Command, listener: &Listener) -> Worker {
+    pub(super) fn start(command: &mut Command, listener: &Listener) -> Worker {
         let socket = listener.as_fd().try_clone_to_owned().unwrap();
         Worker(command.stdin(Stdio::from(socket)).stdout(Stdio::null()).spawn().unwrap())
     }
 
-    fn pid(&self) -> Pid {
+    pub(super) fn pid(&self) -> Pid {
         Pid::new(self.0.id() as i32).unwrap()
     }
 }
@@ -93,13 +90,13 @@ impl Drop for Worker {
     }
 }
 
-struct Fixture {
-    dir: TempDir,
-    listeners: Vec<Listener>,
+pub(super) struct Fixture {
+    pub(super) dir: TempDir,
+    pub(super) listeners: Vec<Listener>,
 }
 
 impl Fixture {
-    fn new() -> Fixture {
+    pub(super) fn new() -> Fixture {
         let dir = TempDir::new();
         let address = ListenAddress::Unix(dir.join("x.sock"));
         let settings = SocketSettings {
@@ -113,23 +110,23 @@ impl Fixture {
         Fixture { listeners: vec![Listener::open(&address, &settings).unwrap()], dir }
     }
 
-    fn path(&self) -> PathBuf {
+    pub(super) fn path(&self) -> PathBuf {
         self.dir.join("x.sock")
     }
 
-    fn perl(&self, program: &str) -> Worker {
+    pub(super) fn perl(&self, program: &str) -> Worker {
         let fifo = self.dir.join("fifo");
         let mut command = Command::new("perl");
         Worker::start(command.args(["-MIO::Handle", "-e", program]).arg(fifo), &self.listeners[0])
     }
 
-    fn client(&self) -> UnixStream {
+    pub(super) fn client(&self) -> UnixStream {
         let client = UnixStream::connect(self.path()).unwrap();
         client.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         client
     }
 
-    fn wait_for(&self, worker: &Worker, activity: Activity, connections: u32) {
+    pub(super) fn wait_for(&self, worker: &Worker, activity: Activity, connections: u32) {
         let mut observer = Observer::new();
         let wanted = Observation { activity, connections: Some(connections), method: METHOD };
         wait_until(|| {
@@ -147,11 +144,11 @@ fn wait_until(mut check: impl FnMut() -> Result<(), String>) {
     let deadline = Instant::now() + Duration::from_secs(20);
     while let Err(seen) = check() {
         assert!(Instant::now() < deadline, "{seen}");
-        std::thread::sleep(Duration::from_millis(2));
+        pause();
     }
 }
 
-fn echo(client: &mut UnixStream, word: &str) -> Result<String, String> {
+pub(super) fn echo(client: &mut UnixStream, word: &str) -> Result<String, String> {
     client.write_all(format!("echo {word}\n").as_bytes()).map_err(|error| format!("write: {error}"))?;
     let mut answer = String::new();
     let mut reader = BufReader::new(client);
@@ -159,7 +156,7 @@ fn echo(client: &mut UnixStream, word: &str) -> Result<String, String> {
     Ok(answer.trim_end().to_owned())
 }
 
-fn installed(program: &str) -> bool {
+pub(super) fn installed(program: &str) -> bool {
     let found = Command::new(program).arg("--version").stdin(Stdio::null()).output().is_ok();
     if !found {
         println!("skipped: {program} is not installed");
@@ -277,175 +274,6 @@ fn someone_else_s_stop_is_left_alone() {
     wait_until(|| if is_stopped(worker.pid()) { Ok(()) } else { Err("runs".into()) });
     assert_eq!(fixture.stop(&worker, Signal::KILL), StopOutcome::NotIdle(Activity::Unknown));
     assert!(is_stopped(worker.pid()));
-}
-
-/// What the loop below did.
-#[derive(Debug, Default)]
-struct Tally {
-    stopped: u32,
-    refused: u32,
-    ends: HashSet<Option<i32>>,
-}
-
-/// Clients send requests without pause; meanwhile idle workers are stopped and replaced, at least `rounds` times.
-fn replace_under_load(
-    fixture: &Fixture,
-    start: impl Fn() -> Worker,
-    request: impl Fn(&Path, u32) -> Result<(), String> + Sync,
-    (signal, rounds): (Signal, u32),
-) -> Tally {
-    let (over, served) = (AtomicBool::new(false), AtomicU32::new(0));
-    let path = fixture.path();
-    let mut workers: Vec<Worker> = (0..3).map(|_| start()).collect();
-    let tally = std::thread::scope(|scope| {
-        let client = || {
-            while !over.load(Ordering::Relaxed) {
-                let number = served.fetch_add(1, Ordering::Relaxed);
-                request(&path, number)?;
-                // With fewer clients at a time than workers, some worker is idle for a moment now and then.
-                std::thread::sleep(Duration::from_micros(u64::from(number % 7) * 50));
-            }
-            Ok::<(), String>(())
-        };
-        let clients: Vec<_> = (0..2).map(|_| scope.spawn(client)).collect();
-        let tally = stop_again_and_again(fixture, &mut workers, &start, (signal, rounds));
-        over.store(true, Ordering::Relaxed);
-        for client in clients {
-            assert_eq!(client.join().unwrap(), Ok(()), "a request was lost: {tally:?}");
-        }
-        tally
-    });
-    assert!(served.load(Ordering::Relaxed) > 10, "there was load");
-    tally
-}
-
-fn stop_again_and_again(
-    fixture: &Fixture,
-    workers: &mut [Worker],
-    start: impl Fn() -> Worker,
-    (signal, rounds): (Signal, u32),
-) -> Tally {
-    let mut observer = Observer::new();
-    let mut tally = Tally::default();
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while tally.stopped < rounds && Instant::now() < deadline {
-        for worker in &mut *workers {
-            match observer.stop_if_idle(&fixture.listeners, worker.pid(), signal).unwrap() {
-                StopOutcome::Sent => {
-                    let mut ended = std::mem::replace(worker, start());
-                    tally.ends.insert(end(&mut ended).signal());
-                    tally.stopped += 1;
-                }
-                StopOutcome::NotIdle(_) => tally.refused += 1,
-                StopOutcome::Gone => panic!("a worker ended by itself"),
-            }
-        }
-    }
-    tally
-}
-
-/// Waits for the end of a worker that has its signal.
-fn end(worker: &mut Worker) -> ExitStatus {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    loop {
-        if let Some(status) = worker.0.try_wait().unwrap() {
-            return status;
-        }
-        assert!(Instant::now() < deadline, "a signalled worker goes on");
-        std::thread::sleep(Duration::from_micros(100));
-    }
-}
-
-fn echo_request(path: &Path, number: u32) -> Result<(), String> {
-    let mut client = UnixStream::connect(path).map_err(|error| format!("connect: {error}"))?;
-    client.set_read_timeout(Some(Duration::from_secs(20))).map_err(|error| error.to_string())?;
-    let answer = echo(&mut client, &number.to_string())?;
-    if answer == number.to_string() { Ok(()) } else { Err(format!("'{answer}' instead of {number}")) }
-}
-
-#[test]
-fn no_request_is_lost_to_a_killed_blocking_worker() {
-    let fixture = Fixture::new();
-    let tally = replace_under_load(&fixture, || fixture.perl(BLOCKING), echo_request, (Signal::KILL, 60));
-    assert!(tally.stopped >= 60, "{tally:?}");
-    assert_eq!(tally.ends, HashSet::from([Some(9)]));
-}
-
-#[test]
-fn no_request_is_lost_to_a_killed_selecting_worker() {
-    let fixture = Fixture::new();
-    let tally = replace_under_load(&fixture, || fixture.perl(SELECTING), echo_request, (Signal::KILL, 30));
-    assert!(tally.stopped >= 30, "{tally:?}");
-}
-
-/// A whole FastCGI request for one PHP script, in the smallest form.
-fn php_request(path: &Path, script: &Path) -> Result<(), String> {
-    let record = |kind: u8, content: &[u8]| {
-        let length = (content.len() as u16).to_be_bytes();
-        [&[1, kind, 0, 1, length[0], length[1], 0, 0], content].concat()
-    };
-    let script = script.to_str().unwrap();
-    let pairs = [("SCRIPT_FILENAME", script), ("REQUEST_METHOD", "GET"), ("REDIRECT_STATUS", "200")];
-    let pair = |(name, value): (&str, &str)| {
-        [&[name.len() as u8, value.len() as u8], name.as_bytes(), value.as_bytes()].concat()
-    };
-    let parameters: Vec<u8> = pairs.into_iter().flat_map(pair).collect();
-    let request =
-        [record(1, &[0, 1, 0, 0, 0, 0, 0, 0]), record(4, &parameters), record(4, b""), record(5, b"")];
-    let mut client = UnixStream::connect(path).map_err(|error| format!("connect: {error}"))?;
-    client.set_read_timeout(Some(Duration::from_secs(20))).map_err(|error| error.to_string())?;
-    client.write_all(&request.concat()).map_err(|error| format!("write: {error}"))?;
-    let mut answer = Vec::new();
-    client.read_to_end(&mut answer).map_err(|error| format!("read: {error}"))?;
-    if answer.windows(9).any(|window| window == b"all right") {
-        Ok(())
-    } else {
-        Err(format!("answer: {:?}", String::from_utf8_lossy(&answer)))
-    }
-}
-
-#[test]
-fn php_cgi_is_seen_and_stopped_without_a_loss() {
-    if !installed("php-cgi") {
-        return;
-    }
-    let fixture = Fixture::new();
-    let script = fixture.dir.join("x.php");
-    std::fs::write(&script, "<?php usleep(500); echo 'all right';").unwrap();
-    let start = || {
-        let mut command = Command::new("php-cgi");
-        Worker::start(command.env_clear().env("PHP_FCGI_MAX_REQUESTS", "0"), &fixture.listeners[0])
-    };
-    let worker = start();
-    fixture.wait_for(&worker, Activity::Idle, 0);
-    php_request(&fixture.path(), &script).unwrap();
-    fixture.wait_for(&worker, Activity::Idle, 0);
-    let client = fixture.client();
-    fixture.wait_for(&worker, Activity::Waiting, 1);
-    drop((client, worker));
-    let request = |path: &Path, _| php_request(path, &script);
-    let tally = replace_under_load(&fixture, start, request, (Signal::TERM, 25));
-    assert!(tally.stopped >= 25, "{tally:?}");
-    assert_eq!(tally.ends, HashSet::from([None]), "php-cgi ends by itself, exit code 0");
-}
-
-/// libfcgi, which C, C++ and Perl workers share: it tests for the signal and only then calls accept.
-const LIBFCGI: &str = r#"
-    my $request = FCGI::Request();
-    while ($request->Accept() >= 0) { print "Status: 200\r\n\r\nall right"; }"#;
-
-#[test]
-fn libfcgi_is_stopped_without_a_loss() {
-    let installed = Command::new("perl").args(["-MFCGI", "-e", "1"]).stderr(Stdio::null()).status();
-    if !installed.is_ok_and(|status| status.success()) {
-        println!("skipped: libfcgi-perl is not installed");
-        return;
-    }
-    let fixture = Fixture::new();
-    let start = || Worker::start(Command::new("perl").args(["-MFCGI", "-e", LIBFCGI]), &fixture.listeners[0]);
-    let request = |path: &Path, _| php_request(path, Path::new("/none"));
-    let tally = replace_under_load(&fixture, start, request, (Signal::TERM, 25));
-    assert!(tally.stopped >= 25, "{tally:?}");
 }
 
 #[test]
