@@ -5,6 +5,7 @@
 pub mod answer;
 mod check;
 pub mod connection;
+pub mod request;
 
 use std::ffi::OsString;
 use std::os::fd::AsFd;
