@@ -10,6 +10,7 @@ pub mod launch;
 pub mod message;
 pub mod number;
 pub mod pid_file;
+pub mod quirks;
 pub mod resident;
 mod say;
 pub mod supervise;
