@@ -15,6 +15,7 @@ use programs::Programs;
 use run::{Caller, outcome};
 
 mod cases;
+mod man;
 mod programs;
 mod run;
 mod scene;
