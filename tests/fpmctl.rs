@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may fail loudly")]
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::CommandExt;
@@ -463,4 +463,88 @@ fn a_reader_that_has_seen_enough_is_no_failure() {
     let output = fpmctl.stderr(Stdio::piped()).spawn().unwrap().wait_with_output().unwrap();
     master.join().unwrap();
     assert_eq!((output.stderr.len(), output.status.code()), (0, Some(0)));
+}
+
+/// The built-in worker on a socket of its own.
+struct Worker(std::process::Child);
+
+impl Worker {
+    fn on(socket: &Path) -> Worker {
+        let listener = UnixListener::bind(socket).expect("a fresh socket");
+        let mut fpmd = Program::new(env!("CARGO_BIN_EXE_fpmd"));
+        Worker(fpmd.arg("demo-worker").stdin(OwnedFd::from(listener)).spawn().expect("fpmd runs"))
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_request_is_answered_by_a_worker() {
+    let folder = Folder::new();
+    let address = folder.0.join("worker.sock");
+    let _worker = Worker::on(&address);
+    let request = |args: &[&str]| {
+        let words = [&["request", address.to_str().unwrap()], args].concat();
+        said(&fpmctl(&folder.socket(), &words))
+    };
+    let echo = request(&["/echo", "--data", "to and fro"]);
+    assert_eq!(echo, ("to and fro".into(), String::new(), 0));
+
+    let (stdout, _, code) = request(&["/missing", "--include"]);
+    assert!(stdout.starts_with("Status: 404 Not Found\r\n") || stdout.starts_with("Status: 404 Not Found\n"));
+    assert_eq!(code, 0, "any complete answer is an answer");
+
+    let (stdout, stderr, code) = request(&["/echo", "-d", "\"x\"", "--json", "--include"]);
+    let shown: serde_json::Value = serde_json::from_str(&stdout).expect("JSON");
+    assert_eq!((&shown["ok"], &shown["status"]), (&true.into(), &200.into()));
+    assert_eq!((shown["body"].as_str(), shown["errors"].as_str()), (Some("\"x\""), Some("")));
+    assert!(shown["headers"].as_array().is_some_and(|headers| !headers.is_empty()), "{stdout}");
+    assert_eq!((stderr.as_str(), code), ("", 0));
+
+    let (_, stderr, code) = request(&["/crash"]);
+    assert!(stderr.starts_with("fpmctl: cannot "), "{stderr}");
+    assert_eq!(code, 1, "half an answer is none");
+}
+
+#[test]
+fn a_request_to_a_pool_goes_to_its_first_address() {
+    let folder = Folder::new();
+    let address = folder.0.join("worker.sock");
+    let _worker = Worker::on(&address);
+    let mut snapshot = snapshot("systemd:www");
+    let mut second = snapshot.pools[0].listeners[0].clone();
+    second.address = address.to_str().unwrap().into();
+    snapshot.pools[0].listeners.push(second);
+    let status = Reply::Status(Box::new(snapshot));
+    let master = master(&folder.socket(), move |stream| stream.write_all(&encode(&status)).unwrap());
+    let said = said(&fpmctl(&folder.socket(), &["request", "www", "/echo", "-d", "hello"]));
+    assert_eq!(master.join().unwrap().command, Command::Status { pool: Some(www()) });
+    assert_eq!(said, ("hello".into(), String::new(), 0));
+}
+
+#[test]
+fn a_request_to_a_pool_without_an_address_is_exit_1() {
+    let inherited = Reply::Status(Box::new(snapshot("systemd:www")));
+    let (_, (_, stderr, code)) = exchange(&["request", "www", "/"], vec![inherited]);
+    assert!(
+        stderr.contains("cannot send to pool www: 'systemd:www' is a socket that fpmd inherits"),
+        "{stderr}"
+    );
+    assert_eq!(code, 1);
+
+    let mut closed = snapshot("");
+    closed.pools[0].listeners.clear();
+    let closed = Reply::Status(Box::new(closed));
+    let (_, (_, stderr, code)) = exchange(&["request", "www", "/"], vec![closed]);
+    assert!(stderr.contains("it has no open socket"), "{stderr}");
+    assert_eq!(code, 1);
+
+    let refused = Reply::Refused("no pool is named 'www'".into());
+    let (_, said) = exchange(&["request", "www", "/"], vec![refused]);
+    assert_eq!(said, (String::new(), "fpmctl: no pool is named 'www'\n".into(), 1));
 }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use super::fpmd::DEFAULT_CONFIG;
+use super::request::Request;
 use super::terminal::ColorChoice;
 use super::{Ended, exit, values};
 use crate::ids::{Pid, PoolName};
@@ -105,6 +106,9 @@ pub enum Action {
         #[arg(value_parser = values::pool)]
         pool: Option<PoolName>,
     },
+    /// Send one FastCGI request and print the answer
+    #[command(after_help = REQUEST_EXAMPLES)]
+    Request(Request),
 }
 
 const EXAMPLES: &str = "\
@@ -112,8 +116,15 @@ Examples:
   fpmctl status                    pools at a glance
   fpmctl status www                one pool with its workers
   fpmctl reload                    after a change of the configuration
+  fpmctl request www /index.php --root /srv/www
 
 Exit codes: 0 done, 1 refused or failed, 2 usage, 3 fpmd cannot be reached. See fpmctl(8).";
+
+const REQUEST_EXAMPLES: &str = "\
+Examples:
+  fpmctl request www /
+  fpmctl request 127.0.0.1:9000 /index.php?page=2 --root /srv/www --include
+  fpmctl request /run/app.sock /upload --data @photo.jpg --header 'Content-Type: image/jpeg'";
 
 /// Status and control of a running fpmd
 #[derive(Debug, Parser)]
@@ -219,6 +230,7 @@ mod tests {
             ("fpmctl kill 0", "from 1 to"),
             ("fpmctl restart", "<POOL>"),
             ("fpmctl list --color sometimes", "auto"),
+            ("fpmctl request www", "<PATH>"),
         ] {
             let text = parsed(line).unwrap_err().text();
             assert!(text.contains(named), "{line}: {text}");

@@ -113,8 +113,9 @@ fn verdict(ok: bool, message: &str) -> String {
     line(&Verdict { ok, message }) + "\n"
 }
 
-fn line<T: Serialize>(value: &T) -> String {
-    // Structures of text and truth: nothing in them can be refused.
+/// One line of JSON, without its newline, of a structure of text, numbers and truth.
+pub(super) fn line<T: Serialize>(value: &T) -> String {
+    // Nothing in such a structure can be refused.
     #[allow(clippy::expect_used)]
     serde_json::to_string(value).expect("an answer is plain data")
 }

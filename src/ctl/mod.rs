@@ -6,6 +6,8 @@ pub mod answer;
 mod check;
 pub mod connection;
 pub mod request;
+mod send;
+mod target;
 
 use std::ffi::OsString;
 use std::os::fd::AsFd;
@@ -16,6 +18,7 @@ use std::time::Duration;
 use crate::cli::exit::Ctl;
 use crate::cli::fpmctl::{self, Action, Form, Invocation};
 use crate::cli::output::{complain, print};
+use crate::cli::request::Request;
 use crate::cli::terminal::{ColorChoice, Reader, stderr_reader, stdout_colours, stdout_reader};
 use crate::config::Host;
 use crate::ids::PoolName;
@@ -67,6 +70,7 @@ fn perform(Invocation { socket, form, action }: Invocation) -> Answer {
             Err(failure) => unanswered(&failure, look),
         },
         Task::Check(file) => check::check(&file, look),
+        Task::Send(request) => send::send(request, &socket, look),
     }
 }
 
@@ -82,11 +86,13 @@ enum Task {
     Draw(Option<PoolName>, Picture),
     /// Test a configuration file.
     Check(PathBuf),
+    /// Send a FastCGI request.
+    Send(Request),
 }
 
 fn task(action: Action) -> Task {
     use Patience::WhileConnected;
-    use Task::{Ask, Check, Draw};
+    use Task::{Ask, Check, Draw, Send};
     match action {
         Action::Status { pool, full } => {
             let detail = if full || pool.is_some() { Detail::Workers } else { Detail::Pools };
@@ -104,6 +110,7 @@ fn task(action: Action) -> Task {
         Action::Drain { pid } => Ask(Command::Drain { pid }, WhileConnected),
         Action::Kill { pid } => Ask(Command::Kill { pid }, WhileConnected),
         Action::Check { file } => Check(file),
+        Action::Request(request) => Send(request),
     }
 }
 
