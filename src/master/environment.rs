@@ -7,17 +7,7 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 
 use crate::config::model::Pool;
-
-/// Variables by which a service manager speaks to fpmd itself; a worker that saw them would answer in our name.
-const OURS_ALONE: [&str; 7] = [
-    "NOTIFY_SOCKET",
-    "WATCHDOG_PID",
-    "WATCHDOG_USEC",
-    "LISTEN_PID",
-    "LISTEN_FDS",
-    "LISTEN_FDNAMES",
-    "MAINPID",
-];
+use crate::systemd;
 
 /// The environment of a worker of `pool`, sorted by name; `own` is fpmd's environment.
 pub fn worker_environment(
@@ -26,7 +16,7 @@ pub fn worker_environment(
 ) -> Vec<(OsString, OsString)> {
     let rules = &pool.environment;
     let is_wanted = |name: &OsStr| {
-        (!rules.clear && !OURS_ALONE.iter().any(|ours| name == *ours))
+        (!rules.clear && !systemd::VARIABLES.iter().any(|ours| name == *ours))
             || rules.pass.iter().any(|wanted| name == wanted.as_str())
     };
     let mut environment: BTreeMap<OsString, OsString> = own.filter(|(name, _)| is_wanted(name)).collect();

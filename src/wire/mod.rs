@@ -3,4 +3,5 @@
 
 pub mod control;
 pub mod frame;
+pub mod gateway;
 pub mod place;

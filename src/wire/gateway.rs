@@ -1,0 +1,266 @@
+//! What the master and a pool's gateway say to each other, over a SOCK_SEQPACKET pair: one message of JSON a packet,
+//! with descriptors beside it (SCM_RIGHTS) where the message says so.
+//!
+//! A gateway trusts its master. The master trusts its gateway so far: a packet that is no message ends that gateway,
+//! and a message about a slot or worker that is no more is ignored, since it may have crossed with its end.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{Generation, Pid, PoolName, SlotId, WorkerId};
+
+/// Raised when a message changes its meaning.
+pub const VERSION: u32 = 1;
+
+/// The longest packet, bytes. Settings are the largest message and stay far below it.
+pub const MAX_PACKET: usize = 128 * 1024;
+
+/// The most descriptors beside one message: the kernel's limit is 253.
+pub const MAX_DESCRIPTORS: usize = 64;
+
+/// From the master.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ToGateway {
+    /// The first message, and again when a reload changes settings. Descriptors: a listening socket for each entry of
+    /// `listeners`, in that order, replacing all earlier ones; then the access log and the slow log, where
+    /// `has_access_log` and `has_slowlog` say so.
+    Settings(Box<Settings>),
+    /// A slot exists: a Unix socket on which one worker at a time accepts. Nobody may accept there yet.
+    Slot {
+        /// Its number in this pool.
+        slot: SlotId,
+        /// Where to connect.
+        path: String,
+    },
+    /// A worker runs on the slot: it takes requests from now on.
+    Worker {
+        /// Which slot; it has no other worker.
+        slot: SlotId,
+        /// Which worker.
+        worker: WorkerId,
+        /// Its process.
+        pid: Pid,
+        /// The settings that it was started with; requests go to the newest generation that has an idle worker.
+        generation: Generation,
+    },
+    /// Give this worker no more requests and say `Drained` when it has none. Repeating it is harmless.
+    Drain {
+        /// Which slot.
+        slot: SlotId,
+        /// Which worker.
+        worker: WorkerId,
+    },
+    /// The worker has ended and was reaped.
+    WorkerGone {
+        /// Which slot.
+        slot: SlotId,
+        /// Which worker.
+        worker: WorkerId,
+        /// "exited on signal 9 (SIGKILL)".
+        how: String,
+    },
+    /// The slot is closed for good.
+    SlotGone {
+        /// Which slot.
+        slot: SlotId,
+    },
+    /// New log files after a rotation. Descriptors: the access log and the slow log, as far as there are any.
+    Logs {
+        /// Whether the access log's descriptor is beside this.
+        has_access_log: bool,
+        /// Whether the slow log's descriptor is beside this, after the access log's.
+        has_slowlog: bool,
+    },
+    /// What only the master knows and the status page shows; sent when it changes.
+    Facts(Facts),
+    /// Answer with `Report` and this number.
+    Ask {
+        /// Comes back in the report.
+        number: u64,
+    },
+    /// Accept no more connections, serve what is queued until the deadline, answer the rest with a 503, then `Stopped`.
+    Stop {
+        /// How long the queue may take.
+        within: Duration,
+    },
+}
+
+/// From the gateway.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FromGateway {
+    /// The settings are in force and connections are being accepted.
+    Ready {
+        /// `VERSION`.
+        version: u32,
+    },
+    /// The worker has no request and will get none: it can be signalled without losing anything.
+    Drained {
+        /// Which slot.
+        slot: SlotId,
+        /// Which worker.
+        worker: WorkerId,
+    },
+    /// The worker has served `max_requests` and gets no more; replace it, then drain and stop it.
+    Worn {
+        /// Which slot.
+        slot: SlotId,
+        /// Which worker.
+        worker: WorkerId,
+        /// How many requests it has served.
+        requests: u64,
+    },
+    /// The worker must be ended: stop signal now, SIGKILL after a second.
+    Terminate {
+        /// Which slot.
+        slot: SlotId,
+        /// Which worker.
+        worker: WorkerId,
+        /// "request \"GET /slow.php\" (script '/srv/slow.php') timed out after 30.012 s, 0 bytes answered".
+        reason: String,
+    },
+    /// Demand, whenever the queue becomes empty or non-empty or the idle count reaches or leaves 0.
+    Load(Load),
+    /// The answer to `Ask`.
+    Report {
+        /// The number that was asked with.
+        number: u64,
+        /// What the gateway knows.
+        report: Box<Report>,
+    },
+    /// Nothing is left to serve after `Stop`; the gateway exits.
+    Stopped,
+}
+
+/// What a gateway needs to know of its pool. All of it is checked already.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Settings {
+    /// `VERSION`.
+    pub version: u32,
+    /// The pool.
+    pub pool: PoolName,
+    /// `static`, `dynamic` or `ondemand`: for the status page.
+    pub process_manager: String,
+    /// Addresses of the listening sockets, as the status shows them.
+    pub listeners: Vec<String>,
+    /// Requests that one worker serves at once, at least 1.
+    pub concurrency: u32,
+    /// Requests that may wait for a worker; one more is answered with a 503.
+    pub queue_limit: u32,
+    /// How long a request may wait for a worker; then it is answered with a 503.
+    pub queue_timeout: Option<Duration>,
+    /// Bytes of a request body that are held in memory; more goes to a file.
+    pub request_buffer: u64,
+    /// Bytes of a response that are held in memory; more goes to a file.
+    pub response_buffer: u64,
+    /// How long a request may take from its dispatch.
+    pub request_terminate_timeout: Option<Duration>,
+    /// After how long from its dispatch a request is slow.
+    pub request_slowlog_timeout: Option<Duration>,
+    /// Requests after which a worker is replaced; 0 is never.
+    pub max_requests: u64,
+    /// Each worker's limit is `max_requests` and up to so many more, at random.
+    pub max_requests_jitter: u64,
+    /// URL path (SCRIPT_NAME) of the status page.
+    pub status_path: Option<String>,
+    /// URL path (SCRIPT_NAME) of the ping page.
+    pub ping_path: Option<String>,
+    /// What the ping page says.
+    pub ping_response: String,
+    /// php-fpm's format, checked; or "json".
+    pub access_format: String,
+    /// Whether the access log's descriptor comes with the settings.
+    pub has_access_log: bool,
+    /// Whether the slow log's descriptor comes with the settings.
+    pub has_slowlog: bool,
+    /// CIDR networks that may connect over TCP; empty is everyone.
+    pub allowed_clients: Vec<String>,
+    /// Whether FCGI_STDERR is logged here as well as sent to the web server.
+    pub log_stderr: bool,
+    /// Start of the pool, seconds since the epoch.
+    pub start_time: i64,
+}
+
+/// What only the master knows.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Facts {
+    /// How many workers there may be.
+    pub max_children: u32,
+    /// The newest generation.
+    pub generation: u32,
+    /// Times that a worker was wanted beyond `max_children`.
+    pub max_children_reached: u64,
+    /// Workers started.
+    pub started: u64,
+    /// Workers that ended with exit code 0.
+    pub recycled: u64,
+    /// Workers that ended otherwise without being asked to.
+    pub crashed: u64,
+    /// Workers that had to be ended by SIGKILL.
+    pub killed: u64,
+    /// Starts that failed before the program ran.
+    pub start_failures: u64,
+}
+
+/// Demand at one moment.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Load {
+    /// Requests that wait for a worker.
+    pub queued: u32,
+    /// Workers that could take one more.
+    pub idle: u32,
+    /// Workers with at least one request.
+    pub busy: u32,
+}
+
+/// What the gateway knows: exact, since every request passes through it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// Now.
+    pub load: Load,
+    /// Requests accepted since the pool started: php-fpm's `accepted conn` counts requests, kept connections included.
+    pub accepted: u64,
+    /// The most requests that waited at once.
+    pub max_queued: u32,
+    /// The most workers that were busy at once.
+    pub max_active: u32,
+    /// Requests that were slower than `request_slowlog_timeout`.
+    pub slow: u64,
+    /// Requests that were ended by `request_terminate_timeout`.
+    pub timed_out: u64,
+    /// Requests answered with a 503 by us, by reason: queue full, queue timeout.
+    pub refused_full: u64,
+    /// See `refused_full`.
+    pub refused_late: u64,
+    /// Requests sent to another worker after the first one failed.
+    pub retried: u64,
+    /// Requests whose worker ended before its answer was complete.
+    pub broken: u64,
+    /// Requests whose client left before the answer.
+    pub aborted: u64,
+    /// Responses with a status of 500 or more, ours included.
+    pub server_errors: u64,
+    /// Client connections that are open.
+    pub connections: u32,
+    /// The workers, in the order of their slots.
+    pub workers: Vec<WorkerReport>,
+}
+
+/// One worker, as the gateway knows it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WorkerReport {
+    /// Its slot.
+    pub slot: SlotId,
+    /// Which worker.
+    pub worker: WorkerId,
+    /// Its process.
+    pub pid: Pid,
+    /// php-fpm's word: `Idle`, `Running` or `Finishing`.
+    pub state: String,
+    /// Requests served, the current ones included.
+    pub requests: u64,
+    /// Requests that it has now.
+    pub current: u32,
+}
