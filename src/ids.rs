@@ -186,7 +186,9 @@ impl Signal {
         if let Some((_, number)) = SIGNALS.iter().find(named) {
             return Some(Signal(*number));
         }
-        upper.parse().ok().and_then(Signal::from_raw)
+        // Real-time signals are shown as SIGRT34 and read back from that.
+        let number = upper.strip_prefix("SIGRT").unwrap_or(&upper);
+        number.parse().ok().and_then(Signal::from_raw)
     }
 
     /// `None` where the number is not that of a signal: real-time signals 34 to 64 count.
@@ -277,6 +279,9 @@ mod tests {
             assert_eq!(Signal::parse(text), None, "{text}");
         }
         assert_eq!(Signal::KILL.to_string(), "SIGKILL");
+        for signal in (0..=70).filter_map(Signal::from_raw) {
+            assert_eq!(Signal::parse(&signal.to_string()), Some(signal));
+        }
     }
 
     #[test]

@@ -11,7 +11,6 @@ use super::model::{
 };
 use super::pool::UNIX_ONLY;
 use super::values::{show_duration, show_mode, show_size};
-use crate::ids::Signal;
 
 /// The whole configuration as TOML. Settings that are not set are comments; those that are not supported yet are
 /// left out.
@@ -100,7 +99,7 @@ fn pool_value(pool: &Pool, name: &str) -> Option<String> {
         "env" => Some(variables(&pool.environment.set)),
         "clear_env" => Some(pool.environment.clear.to_string()),
         "pass_env" => Some(array(pool.environment.pass.iter().map(|name| quote(name)))),
-        "stop_signal" => Some(signal(pool.stop_signal)),
+        "stop_signal" => Some(quote(&pool.stop_signal.to_string())),
         "stop_timeout" => Some(quote(&show_duration(pool.stop_timeout))),
         "start_timeout" => Some(quote(&show_duration(pool.start_timeout))),
         "catch_workers_output" => Some(pool.catch_workers_output.to_string()),
@@ -140,11 +139,6 @@ fn listen(addresses: &[ListenAddress]) -> String {
         [address] => one(address),
         addresses => array(addresses.iter().map(one)),
     }
-}
-
-fn signal(signal: Signal) -> String {
-    // Real-time signals have numbers only.
-    if signal.as_raw() < 32 { quote(&signal.to_string()) } else { signal.as_raw().to_string() }
 }
 
 fn users(users: &[User]) -> String {

@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use toml::Spanned;
 use toml::de::DeTable;
 
 use super::error::{Cause, Error, Place};
@@ -56,13 +57,17 @@ impl Source {
     /// # Errors
     /// Each syntax error with its offset, the first ten. What is left of such a file is not looked at: half a
     /// table would be reported as missing settings.
-    pub(super) fn parse(&self) -> Result<toml::Spanned<DeTable<'_>>, Vec<(usize, Error)>> {
+    pub(super) fn parse(&self) -> Result<Spanned<DeTable<'_>>, Vec<(usize, Error)>> {
         let (table, found) = DeTable::parse_recoverable(&self.text);
         if found.is_empty() {
             return Ok(table);
         }
         let mut errors: Vec<(usize, Error)> = Vec::new();
         let mut last_line = 0;
+        let headers = self.headers();
+        let header_above =
+            |line| headers[..headers.partition_point(|header| *header < line)].last().copied().unwrap_or(0);
+        let mut doubled: Vec<usize> = Vec::new();
         for error in &found {
             let span = error.span().unwrap_or(Range { start: 0, end: 0 });
             // The parser often follows one mistake with another on the same line.
@@ -70,18 +75,73 @@ impl Source {
                 continue;
             }
             last_line = self.line(span.start);
-            let message = match error.message().trim() {
+            let cause = match error.message().trim() {
+                // What follows a header that is there already is added to the first table of that name.
+                "duplicate key" if doubled.contains(&header_above(self.line(span.start))) => continue,
                 "duplicate key" => {
-                    format!("'{}' is there already", self.text.get(span.clone()).unwrap_or("this key"))
+                    doubled.extend(self.header_of(span.start).map(|_| self.line(span.start)));
+                    self.duplicate(&span)
                 }
-                other => other.replace('\n', "; "),
+                other => Cause::Syntax(format!("not valid TOML: {}", other.replace('\n', "; "))),
             };
-            let cause = Cause::Syntax(format!("not valid TOML: {message}"));
             let place = self.place(span.start);
             errors.push((span.start, Error { place, key: String::new(), cause }));
         }
         Err(errors)
     }
+
+    /// A name that its table has already. The parser says where the second is; the first is looked for in the lines
+    /// above: the same header, or the same name below the same header.
+    fn duplicate(&self, second: &Range<usize>) -> Cause {
+        let name = self.text.get(second.clone()).unwrap_or("this name");
+        let what = format!("'{name}' is there already");
+        let end = self.line_starts[self.line(second.start) - 1];
+        let above = self.lines().take_while(|(start, _)| *start < end);
+        let first = match self.header_of(second.start) {
+            Some(header) => {
+                above.filter(|(_, line)| is_header(line)).find(|(_, line)| line.starts_with(header))
+            }
+            None => {
+                let mut table: Vec<(usize, &str)> = above.collect();
+                let header = table.iter().rposition(|(_, line)| is_header(line));
+                let mut own = table.split_off(header.map_or(0, |header| header + 1)).into_iter();
+                own.find(|(_, line)| {
+                    line.strip_prefix(name).is_some_and(|rest| rest.trim_start().starts_with('='))
+                })
+            }
+        };
+        match first {
+            Some((start, line)) => {
+                let at = start + line.find(name).unwrap_or(0);
+                Cause::Duplicate { what, first: self.place(at) }
+            }
+            None => Cause::Syntax(what),
+        }
+    }
+
+    /// The lines without their indentation, with the offset where each begins.
+    fn lines(&self) -> impl Iterator<Item = (usize, &str)> {
+        self.text.split_inclusive('\n').scan(0, |next, line| {
+            let start = *next + line.len() - line.trim_start().len();
+            *next += line.len();
+            Some((start, line.trim_start()))
+        })
+    }
+
+    /// The numbers of the lines that are headers.
+    fn headers(&self) -> Vec<usize> {
+        (1..).zip(self.lines()).filter(|(_, (_, line))| is_header(line)).map(|(number, _)| number).collect()
+    }
+
+    /// `[pool.www]`, if that is the line at this offset.
+    fn header_of(&self, offset: usize) -> Option<&str> {
+        let line = self.text[self.line_starts[self.line(offset) - 1]..].lines().next()?.trim();
+        is_header(line).then(|| line.find(']').map_or(line, |end| &line[..=end]))
+    }
+}
+
+fn is_header(line: &str) -> bool {
+    line.starts_with('[')
 }
 
 #[cfg(test)]

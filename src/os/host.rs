@@ -235,4 +235,43 @@ mod tests {
         assert!(Machine.is_directory(Some(root), Path::new("/usr/bin")));
         assert!(!Machine.is_directory(Some(root), Path::new("/etc/absolute")));
     }
+
+    #[test]
+    fn a_whole_configuration_is_read_and_nothing_is_made() {
+        let scratch = Scratch::new("load");
+        let main = scratch.0.join("fpmd.toml");
+        let names = || {
+            let mut names = Machine.entries(&scratch.0).expect("entries");
+            names.sort();
+            names
+        };
+        let runtime = scratch.0.join("run");
+        fs::write(&main, format!("[global]\nruntime_dir = {runtime:?}\ninclude = [\"*.pool\"]\n"))
+            .expect("a file");
+        let own = users::own_uid().0;
+        let pool = |name: &str| {
+            format!(
+                "[pool.{name}]\nlisten = {:?}\ncommand = [\"/bin/sh\"]\nuser = {own}\ngroup = {}\npm.max_children = 1\n",
+                runtime.join(name),
+                users::own_gid().0
+            )
+        };
+        fs::write(scratch.0.join("a.pool"), pool("a")).expect("a file");
+        fs::write(scratch.0.join("b.pool"), pool("b")).expect("a file");
+        let before = names();
+        let config = crate::config::load(&main, &Machine).unwrap_or_else(|errors| panic!("{errors}"));
+        assert_eq!(config.pools.len(), 2);
+        fs::create_dir(scratch.0.join("c.pool")).expect("a directory");
+        let errors = crate::config::load(&main, &Machine).expect_err("a directory");
+        let sentence = format!("cannot include '{}': Is a directory", scratch.0.join("c.pool").display());
+        assert_eq!(errors.to_string(), format!("{}:3:12: global.include: {sentence}", main.display()));
+        fs::remove_dir(scratch.0.join("c.pool")).expect("no directory");
+        assert_eq!(names(), before);
+
+        let errors = crate::config::load(&scratch.0, &Machine).expect_err("a directory");
+        assert_eq!(
+            errors.to_string(),
+            format!("{}: cannot read the configuration: Is a directory", scratch.0.display())
+        );
+    }
 }

@@ -285,3 +285,22 @@ fn the_pools_fit_into_process_max() {
         ]
     );
 }
+
+#[test]
+fn a_name_given_twice_names_both_places() {
+    assert_eq!(mistake("user = \"root\""), "f:6:1: 'user' is there already; first at f:5:1");
+    let twice = format!("{POOL}{}{POOL}", POOL.replace("www", "api"));
+    assert_eq!(mistakes(&twice), ["f:11:7: 'www' is there already; first at f:1:7"]);
+}
+
+#[test]
+fn text_that_is_no_toml_says_where() {
+    assert_eq!(
+        mistakes("[pool.a\n[pool.b]\nlisten = 08\nuser = \"abc\n"),
+        [
+            "f:1:8: not valid TOML: unclosed table, expected `]`",
+            "f:3:10: not valid TOML: unexpected leading zero, expected nothing",
+            "f:4:12: not valid TOML: invalid basic string, expected `\"`",
+        ]
+    );
+}
