@@ -21,6 +21,8 @@ pub struct Supervisor {
     pools: BTreeMap<PoolName, Pool>,
     life: Life,
     out: Effects,
+    /// Processes of removed pools that are stuck in the kernel.
+    orphans: BTreeSet<WorkerId>,
     /// Impossible events that were logged already, by kind.
     complaints: BTreeSet<&'static str>,
 }
@@ -47,6 +49,7 @@ impl Supervisor {
             pools: BTreeMap::new(),
             life: Life::Running,
             out: Effects::default(),
+            orphans: BTreeSet::new(),
             complaints: BTreeSet::new(),
         }
     }
@@ -76,6 +79,7 @@ impl Supervisor {
                     |pool: &mut Pool, out: &mut Effects| pool.start_failed(now, worker, &reason, out);
                 self.with_home(worker, "StartFailed", failed);
             }
+            Event::Exited { worker, .. } if self.orphans.remove(&worker) => {}
             Event::Exited { worker, status } => {
                 self.with_home(worker, "Exited", |pool, out| pool.exited(now, worker, status, out));
             }
@@ -116,7 +120,7 @@ impl Supervisor {
     /// The process of a living worker; `None` as long as it has none.
     pub fn pid_of(&self, worker: WorkerId) -> Option<Pid> {
         let pool = self.pools.get(self.out.home_of(worker)?)?;
-        pool.workers.get(&worker)?.pid()
+        pool.worker(worker)?.pid()
     }
 
     /// What the daemon is doing.
@@ -197,7 +201,7 @@ impl Supervisor {
         let job = self.out.open_job(ticket, 1);
         match command {
             WorkerCommand::Drain => pool.retire(now, worker, job, &mut self.out),
-            WorkerCommand::Kill => pool.kill(worker, job, &mut self.out),
+            WorkerCommand::Kill => pool.kill(now, worker, job, &mut self.out),
         }
     }
 
@@ -227,7 +231,14 @@ impl Supervisor {
 
     /// Forgets pools that were removed, and ends the daemon when the last has stopped.
     fn sweep(&mut self) {
-        self.pools.retain(|_, pool| !matches!(pool.state, State::Removed));
+        self.pools.retain(|_, pool| {
+            let removed = matches!(pool.state, State::Removed);
+            for worker in pool.stuck.values().filter(|_| removed) {
+                self.out.worker_gone(worker.id, worker.pid());
+                self.orphans.insert(worker.id);
+            }
+            !removed
+        });
         let (Life::Stopping { jobs } | Life::Killing { jobs }) = &mut self.life else { return };
         if !self.pools.values().all(|pool| matches!(pool.state, State::Stopped)) {
             return;

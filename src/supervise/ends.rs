@@ -22,7 +22,7 @@ impl Pool {
         status: ExitStatus,
         out: &mut Effects,
     ) -> bool {
-        let Some(worker) = self.dismiss(id, out) else { return false };
+        let Some(worker) = self.dismiss(id, out) else { return self.stuck_ended(id, status, out) };
         let ending = worker.ending(status);
         let served = matches!(worker.duty, Duty::Joining(_) | Duty::Serving);
         let pid = worker.pid().map_or_else(|| "?".to_owned(), |pid| pid.to_string());
@@ -43,7 +43,7 @@ impl Pool {
             None if ending == Ending::Unstarted => self.log_end(log::Level::Debug, &sentence, out),
             None => {
                 self.log_end(log::Level::Info, &sentence, out);
-                if matches!(worker.duty, Duty::Killed) {
+                if matches!(worker.duty, Duty::Killed { .. }) {
                     self.replace(now, out);
                 }
             }
@@ -82,7 +82,7 @@ impl Pool {
                 }
                 self.replace(now, out);
             }
-            Verdict::Allowed | Verdict::SameWave => {}
+            Verdict::Allowed | Verdict::SameWave => self.fail_waits_to_be_full(2, reason, out),
             Verdict::Raised(delay) => {
                 let (level, what) = match failure {
                     Failure::NotStarted => (log::Level::Debug, "starts keep failing"),
@@ -92,9 +92,9 @@ impl Pool {
                 };
                 let text = format!("[pool {}] {what}, next start in {delay:?}; last: {sentence}", self.name);
                 out.log(level, text);
+                self.fail_waits_to_be_full(2, reason, out);
             }
         }
-        self.fail_waits_to_be_full(2, reason, out);
         self.lose_probe(now, worker.id);
         Some(verdict)
     }
@@ -105,6 +105,19 @@ impl Pool {
         self.agenda.set(Due::Worker(id), None);
         out.worker_gone(id, worker.pid());
         Some(worker)
+    }
+
+    /// Goes on without a worker that SIGKILL does not end.
+    pub(super) fn abandon(&mut self, id: WorkerId, out: &mut Effects) {
+        let Some(mut worker) = self.workers.remove(&id) else { return };
+        let name = worker.pid().map_or_else(|| "the worker".to_owned(), |pid| format!("child {pid}"));
+        let text =
+            format!("{name} of pool {} does not end after SIGKILL: it is stuck in the kernel", self.name);
+        for job in std::mem::take(&mut worker.waiters) {
+            out.settle(Some(job), Err(text.clone()));
+        }
+        out.log(log::Level::Error, text);
+        self.stuck.insert(id, worker);
     }
 
     /// Tells those who waited for its end.
@@ -155,6 +168,14 @@ impl Pool {
                 }
             }
         }
+    }
+
+    fn stuck_ended(&mut self, id: WorkerId, status: ExitStatus, out: &mut Effects) -> bool {
+        let Some(worker) = self.stuck.remove(&id) else { return false };
+        out.worker_gone(id, worker.pid());
+        self.count(worker.ending(status), status);
+        self.log_end(log::Level::Info, &format!("a child that was stuck {status}"), out);
+        true
     }
 
     fn lose_probe(&mut self, now: Moment, worker: WorkerId) {

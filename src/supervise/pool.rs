@@ -74,6 +74,8 @@ pub(super) struct Pool {
     pub(super) state: State,
     pub(super) exchange: Option<Exchange>,
     pub(super) workers: BTreeMap<WorkerId, Worker>,
+    /// Processes that outlived SIGKILL; they count for nothing.
+    pub(super) stuck: BTreeMap<WorkerId, Worker>,
     pub(super) hunt: Option<Hunt>,
     pub(super) backoff: Backoff,
     pub(super) probe: Option<WorkerId>,
@@ -106,6 +108,7 @@ impl Pool {
             state: State::Stopped,
             exchange: None,
             workers: BTreeMap::new(),
+            stuck: BTreeMap::new(),
             hunt: None,
             backoff: Backoff::new(),
             probe: None,

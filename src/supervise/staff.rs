@@ -64,7 +64,7 @@ impl Pool {
                 }
                 Duty::Retiring => tally.retiring += 1,
                 Duty::Draining(_) | Duty::Stopping { .. } => tally.leaving += 1,
-                Duty::Killed => {}
+                Duty::Killed { .. } => {}
             }
         }
         tally
@@ -84,6 +84,7 @@ impl Pool {
                     let worker = self.start_worker(now, Rc::clone(&self.current), origin, watch, out);
                     if self.backoff.is_probing() {
                         self.probe = Some(worker);
+                        self.agenda.set(Due::Proof, None);
                     }
                 }
                 Permit::At(moment) => {
@@ -178,7 +179,9 @@ impl Pool {
     /// Starts the replacement of a worker, then drains it.
     pub(super) fn retire(&mut self, now: Moment, id: WorkerId, job: Option<JobId>, out: &mut Effects) {
         let full = self.tally().retiring >= self.wanted();
-        let Some(worker) = self.workers.get_mut(&id) else { return };
+        let Some(worker) = self.workers.get_mut(&id) else {
+            return out.settle(job, Err(format!("worker {} is stuck in the kernel", id.0)));
+        };
         match worker.duty {
             Duty::Serving if full => {
                 let reason =
@@ -194,18 +197,20 @@ impl Pool {
                 let reason = format!("cannot drain a worker of pool {}: it is still starting", self.name);
                 out.settle(job, Err(reason));
             }
-            Duty::Retiring | Duty::Draining(_) | Duty::Stopping { .. } | Duty::Killed => {
+            Duty::Retiring | Duty::Draining(_) | Duty::Stopping { .. } | Duty::Killed { .. } => {
                 worker.waiters.extend(job);
             }
         }
     }
 
     /// SIGKILL; the replacement is started when it is gone.
-    pub(super) fn kill(&mut self, id: WorkerId, job: Option<JobId>, out: &mut Effects) {
-        let Some(worker) = self.workers.get_mut(&id) else { return };
+    pub(super) fn kill(&mut self, now: Moment, id: WorkerId, job: Option<JobId>, out: &mut Effects) {
+        let Some(worker) = self.workers.get_mut(&id) else {
+            return out.settle(job, Err(format!("worker {} is stuck in the kernel", id.0)));
+        };
         worker.waiters.extend(job);
-        worker.kill(out);
-        self.agenda.set(Due::Worker(id), None);
+        worker.kill(now, out);
+        self.agenda.set(Due::Worker(id), worker.due());
     }
 
     pub(super) fn drain(&mut self, now: Moment, id: WorkerId, out: &mut Effects) {

@@ -132,6 +132,7 @@ impl Pool {
             worker::Due::KillTimeout(signal) => {
                 (log::Level::Warn, format!("still there {kill:?} after {signal}, sending SIGKILL"))
             }
+            worker::Due::Stuck => return self.abandon(id, out),
         };
         out.log(level, format!("[pool {}] child {pid} {event}", self.name));
     }
@@ -146,7 +147,8 @@ impl Pool {
     fn count_start_failure(&mut self, now: Moment, worker: &Worker, reason: &str, out: &mut Effects) {
         self.counters.start_failures += 1;
         let sentence = format!("cannot start pool {}: {reason}", self.name);
-        if !matches!(worker.duty, Duty::Killed) || matches!(worker.process, Process::Unstarted { .. }) {
+        if !matches!(worker.duty, Duty::Killed { .. }) || matches!(worker.process, Process::Unstarted { .. })
+        {
             self.say(log::Level::Error, &sentence, out);
         }
         self.judge(now, worker, Failure::NotStarted, reason, &sentence, out);

@@ -35,8 +35,8 @@ impl Pool {
     /// SIGKILL to every worker of a pool that stops.
     pub(super) fn kill_all(&mut self, now: Moment, out: &mut Effects) {
         for worker in self.workers.values_mut() {
-            worker.kill(out);
-            self.agenda.set(Due::Worker(worker.id), None);
+            worker.kill(now, out);
+            self.agenda.set(Due::Worker(worker.id), worker.due());
         }
         self.advance(now, out);
     }

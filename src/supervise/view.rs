@@ -109,6 +109,10 @@ pub struct PoolView {
 }
 
 impl Pool {
+    pub(super) fn worker(&self, id: WorkerId) -> Option<&Worker> {
+        self.workers.get(&id).or_else(|| self.stuck.get(&id))
+    }
+
     pub(super) fn view(&self) -> PoolView {
         let state = self.view_state();
         let (reason, retry_at) = match (&self.state, state) {
@@ -116,6 +120,9 @@ impl Pool {
             (_, PoolState::BackingOff) => (self.reason.clone(), self.backoff.retry_at()),
             (_, _) => (None, None),
         };
+        let everyone = self.stuck.values().chain(self.workers.values());
+        let mut workers: Vec<WorkerView> = everyone.filter_map(Worker::view).collect();
+        workers.sort_by_key(|worker| worker.id);
         PoolView {
             name: self.name.clone(),
             state,
@@ -125,7 +132,7 @@ impl Pool {
             children: self.wanted(),
             started: self.started,
             counters: self.counters,
-            workers: self.workers.values().filter_map(Worker::view).collect(),
+            workers,
         }
     }
 
@@ -161,7 +168,7 @@ impl Worker {
         let state = match (&self.duty, self.process) {
             (Duty::Draining(_), _) => WorkerState::Draining,
             (Duty::Stopping { .. }, _) => WorkerState::Stopping,
-            (Duty::Killed, _) => WorkerState::Killed,
+            (Duty::Killed { .. }, _) => WorkerState::Killed,
             (Duty::Retiring, _) => WorkerState::Draining,
             (Duty::Serving, Process::Executing { .. }) => WorkerState::Running,
             (Duty::Serving | Duty::Joining(_), _) => WorkerState::Starting,

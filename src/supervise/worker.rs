@@ -12,6 +12,10 @@ use super::action::Action;
 use super::effects::{Effects, JobId};
 use super::event::PoolPlan;
 
+/// How long SIGKILL may take. A process that waits in the kernel (a dead NFS server, a broken disk) does not end before
+/// that wait does; nothing may wait for it.
+const UNTIL_STUCK: Duration = Duration::from_secs(10);
+
 /// Settings under their number.
 #[derive(Debug)]
 pub(super) struct Edition {
@@ -45,8 +49,8 @@ pub(super) enum Duty {
     Draining(Watch),
     /// End: the signal has been sent.
     Stopping { signal: Signal, deadline: Moment },
-    /// End: SIGKILL has been sent, or will be as soon as there is a process.
-    Killed,
+    /// End: SIGKILL has been sent, or will be as soon as there is a process; nobody waits for it after the deadline.
+    Killed { deadline: Option<Moment> },
 }
 
 /// Repeated looks at a worker.
@@ -72,6 +76,8 @@ pub(super) enum Due {
     StopTimeout,
     /// It went on after its stop signal and got SIGKILL.
     KillTimeout(Signal),
+    /// It is still there long after SIGKILL: stuck in the kernel.
+    Stuck,
 }
 
 /// How a worker's end is to be judged.
@@ -170,7 +176,7 @@ impl Worker {
     /// Whether it was told, or is about to be told, to end.
     pub(super) fn is_leaving(&self) -> bool {
         match self.duty {
-            Duty::Draining(_) | Duty::Stopping { .. } | Duty::Killed => true,
+            Duty::Draining(_) | Duty::Stopping { .. } | Duty::Killed { .. } => true,
             Duty::Joining(_) | Duty::Serving | Duty::Retiring => false,
         }
     }
@@ -183,7 +189,7 @@ impl Worker {
         self.process = Process::Forked { pid, since: now };
         match &mut self.duty {
             Duty::Joining(watch) => watch.deadline = Some(now.after(self.edition.plan.start_timeout)),
-            Duty::Killed => out.push(Action::Signal { worker: self.id, signal: Signal::KILL }),
+            Duty::Killed { .. } => self.send_kill(now, out),
             Duty::Serving | Duty::Retiring | Duty::Draining(_) | Duty::Stopping { .. } => {}
         }
         true
@@ -196,7 +202,7 @@ impl Worker {
         match &mut self.duty {
             Duty::Joining(watch) => watch.look_later(now),
             Duty::Draining(_) => self.ask_to_stop(out),
-            Duty::Serving | Duty::Retiring | Duty::Stopping { .. } | Duty::Killed => {}
+            Duty::Serving | Duty::Retiring | Duty::Stopping { .. } | Duty::Killed { .. } => {}
         }
         true
     }
@@ -225,7 +231,7 @@ impl Worker {
                 return true;
             }
             Duty::Joining(watch) | Duty::Draining(watch) => watch.look_later(now),
-            Duty::Serving | Duty::Retiring | Duty::Stopping { .. } | Duty::Killed => {}
+            Duty::Serving | Duty::Retiring | Duty::Stopping { .. } | Duty::Killed { .. } => {}
         }
         false
     }
@@ -237,7 +243,7 @@ impl Worker {
                 self.duty = self.stopping(now);
             }
             // Overtaken by the deadline or by a command.
-            Duty::Stopping { .. } | Duty::Killed => {}
+            Duty::Stopping { .. } | Duty::Killed { .. } => {}
         }
     }
 
@@ -253,13 +259,13 @@ impl Worker {
     }
 
     /// SIGKILL, at once or as soon as there is a process.
-    pub(super) fn kill(&mut self, out: &mut Effects) {
-        if matches!(self.duty, Duty::Killed) {
+    pub(super) fn kill(&mut self, now: Moment, out: &mut Effects) {
+        if matches!(self.duty, Duty::Killed { .. }) {
             return;
         }
-        self.duty = Duty::Killed;
+        self.duty = Duty::Killed { deadline: None };
         if self.process != Process::Requested {
-            out.push(Action::Signal { worker: self.id, signal: Signal::KILL });
+            self.send_kill(now, out);
         }
     }
 
@@ -275,7 +281,7 @@ impl Worker {
             Duty::Joining(watch) | Duty::Draining(watch) => watch.due(),
             Duty::Stopping { deadline, .. } => Some(*deadline),
             Duty::Serving | Duty::Retiring => self.start_deadline(),
-            Duty::Killed => None,
+            Duty::Killed { deadline } => *deadline,
         }
     }
 
@@ -288,7 +294,7 @@ impl Worker {
                 self.duty = Duty::Serving;
                 Due::Assumed
             }
-            Duty::Joining(watch) if watch.is_over(now) => self.give_up_start(out),
+            Duty::Joining(watch) if watch.is_over(now) => self.give_up_start(now, out),
             Duty::Joining(watch) => {
                 if watch.take_look(now) {
                     self.questions += 1;
@@ -305,11 +311,15 @@ impl Worker {
             }
             Duty::Stopping { signal, deadline } if *deadline <= now => {
                 let signal = *signal;
-                self.kill(out);
+                self.kill(now, out);
                 Due::KillTimeout(signal)
             }
-            Duty::Serving | Duty::Retiring if hangs => self.give_up_start(out),
-            Duty::Stopping { .. } | Duty::Serving | Duty::Retiring | Duty::Killed => Due::Nothing,
+            Duty::Serving | Duty::Retiring if hangs => self.give_up_start(now, out),
+            Duty::Killed { deadline: Some(deadline) } if *deadline <= now => {
+                self.duty = Duty::Killed { deadline: None };
+                Due::Stuck
+            }
+            Duty::Stopping { .. } | Duty::Serving | Duty::Retiring | Duty::Killed { .. } => Due::Nothing,
         }
     }
 
@@ -319,8 +329,10 @@ impl Worker {
             return Ending::Unstarted;
         }
         match (&self.duty, status) {
-            (Duty::Killed, ExitStatus::Signal { signal, .. }) if signal == Signal::KILL => Ending::Killed,
-            (Duty::Draining(_) | Duty::Stopping { .. } | Duty::Killed, _) => Ending::Asked,
+            (Duty::Killed { .. }, ExitStatus::Signal { signal, .. }) if signal == Signal::KILL => {
+                Ending::Killed
+            }
+            (Duty::Draining(_) | Duty::Stopping { .. } | Duty::Killed { .. }, _) => Ending::Asked,
             (Duty::Joining(_) | Duty::Serving | Duty::Retiring, ExitStatus::Code(0)) => Ending::Clean,
             (Duty::Joining(_) | Duty::Serving | Duty::Retiring, _) => Ending::Crashed,
         }
@@ -334,10 +346,15 @@ impl Worker {
         }
     }
 
-    fn give_up_start(&mut self, out: &mut Effects) -> Due {
-        self.kill(out);
+    fn give_up_start(&mut self, now: Moment, out: &mut Effects) -> Due {
+        self.kill(now, out);
         self.unstarted();
         Due::StartTimeout
+    }
+
+    fn send_kill(&mut self, now: Moment, out: &mut Effects) {
+        self.duty = Duty::Killed { deadline: Some(now.after(UNTIL_STUCK)) };
+        out.push(Action::Signal { worker: self.id, signal: Signal::KILL });
     }
 
     fn stopping(&self, now: Moment) -> Duty {
@@ -348,7 +365,7 @@ impl Worker {
     fn stop_at_last(&mut self, now: Moment, out: &mut Effects) -> Due {
         if self.process == Process::Requested {
             // There is nothing yet that could be signalled; it dies when it appears.
-            self.kill(out);
+            self.kill(now, out);
             return Due::Nothing;
         }
         out.push(Action::Signal { worker: self.id, signal: self.edition.plan.stop_signal });

@@ -25,6 +25,10 @@ pub(super) enum Program {
     CannotExecute(&'static str),
     /// The fork fails.
     CannotFork,
+    /// Runs and outlives even SIGKILL, as a process does that waits for a dead disk.
+    Stuck,
+    /// The exec takes this long.
+    Slow(Duration),
     /// It is not heard of after the fork.
     HangsBeforeExec,
 }
@@ -56,6 +60,8 @@ pub(super) struct Master {
     pub(super) open: BTreeSet<PoolName>,
     pub(super) exited: bool,
     pub(super) wakeups: usize,
+    /// Whether answers come while further actions wait to be done, as they do from the real master.
+    pub(super) answers_at_once: bool,
     known: BTreeSet<PoolName>,
     schedule: BTreeMap<(Moment, u64), Event>,
     pending: VecDeque<Event>,
@@ -87,6 +93,13 @@ pub(super) fn plan(pool: &str, children: u32) -> PoolPlan {
     }
 }
 
+impl Process {
+    /// Whether it was sent a signal that it outlives.
+    pub(super) fn is_stuck(&self) -> bool {
+        self.signalled && self.program == Program::Stuck
+    }
+}
+
 impl Master {
     pub(super) fn new() -> Master {
         let now = Moment(secs(1000));
@@ -104,6 +117,7 @@ impl Master {
             open: BTreeSet::new(),
             exited: false,
             wakeups: 0,
+            answers_at_once: false,
             known: BTreeSet::new(),
             schedule: BTreeMap::new(),
             pending: VecDeque::new(),
@@ -170,6 +184,7 @@ impl Master {
                 let (_, event) = self.schedule.pop_first().unwrap();
                 match event {
                     Event::Exited { worker, status } => self.exit(worker, status),
+                    Event::Executing { worker } if !self.processes[&worker].alive => {}
                     event => self.pending.push_back(event),
                 }
             } else {
@@ -230,8 +245,12 @@ impl Master {
     /// What is shown is what is there.
     pub(super) fn check_views(&self) {
         for view in self.supervisor.pools() {
-            let shown: Vec<WorkerId> = view.workers.iter().map(|worker| worker.id).collect();
-            assert_eq!(shown, self.alive(view.name.as_str()), "pool {}", view.name);
+            // A stuck one is shown for as long as the pool is there that it belonged to.
+            let counts = |id: &WorkerId| !self.processes[id].is_stuck();
+            let shown: Vec<WorkerId> = view.workers.iter().map(|worker| worker.id).filter(counts).collect();
+            let alive: Vec<WorkerId> = self.alive(view.name.as_str()).into_iter().filter(counts).collect();
+            assert_eq!(shown, alive, "pool {}", view.name);
+            assert!(view.workers.is_sorted_by_key(|worker| worker.id));
             for worker in &view.workers {
                 assert_eq!(self.supervisor.pid_of(worker.id), Some(worker.pid));
                 assert_eq!(self.supervisor.worker_by_pid(worker.pid), Some(worker.id));
@@ -244,7 +263,10 @@ impl Master {
 
     fn pump(&mut self) {
         for _ in 0..100_000 {
-            if let Some(action) = self.supervisor.next_action() {
+            if self.answers_at_once && !self.pending.is_empty() {
+                let event = self.pending.pop_front().unwrap();
+                self.supervisor.handle(self.now, event);
+            } else if let Some(action) = self.supervisor.next_action() {
                 self.act(action);
             } else if let Some(event) = self.pending.pop_front() {
                 self.supervisor.handle(self.now, event);
@@ -267,7 +289,8 @@ impl Master {
                 self.open.remove(pool);
             }
             Action::ForgetSettings { pool, generation } => {
-                assert!(self.alive_of(pool.as_str(), generation.0).is_empty(), "settings in use");
+                let used = |id: &WorkerId| !self.processes[id].is_stuck();
+                assert!(!self.alive_of(pool.as_str(), generation.0).iter().any(used), "settings in use");
             }
             Action::KillLeftovers { pool } => assert!(self.known.contains(pool)),
             Action::Start { pool, generation, worker } => self.start(pool, *generation, *worker),
@@ -328,7 +351,10 @@ impl Master {
                 self.exit(worker, ExitStatus::Code(127));
             }
             Program::HangsBeforeExec => {}
-            Program::Serves | Program::Stubborn => self.pending.push_back(Event::Executing { worker }),
+            Program::Serves | Program::Stubborn | Program::Stuck => {
+                self.pending.push_back(Event::Executing { worker });
+            }
+            Program::Slow(span) => self.later(span, Event::Executing { worker }),
             Program::Ends(age, status) => {
                 self.pending.push_back(Event::Executing { worker });
                 self.later(age, Event::Exited { worker, status });
@@ -340,6 +366,9 @@ impl Master {
     fn signal(&mut self, worker: WorkerId, signal: Signal) {
         let process = self.processes.get_mut(&worker).expect("a signal for nobody");
         process.signalled = true;
+        if process.program == Program::Stuck {
+            return;
+        }
         if signal == Signal::KILL {
             self.exit(worker, ExitStatus::Signal { signal, core: false });
         } else if process.program != Program::Stubborn {

@@ -3,10 +3,10 @@
 use crate::ids::{Generation, Ticket, WorkerId};
 use crate::status::snapshot::Activity;
 use crate::supervise::action::Action;
-use crate::supervise::event::{Event, PoolCommand};
+use crate::supervise::event::{Event, PoolCommand, WorkerCommand};
 use crate::supervise::{DaemonState, PoolState};
 
-use super::master::{Master, Program, millis, name, plan, secs};
+use super::master::{KILLED, Master, Program, millis, name, plan, secs};
 
 #[test]
 fn a_stopped_pool_closes_its_sockets_after_the_last_worker() {
@@ -177,4 +177,41 @@ fn pools_that_failed_or_back_off_stop_at_once() {
     master.stop(1);
     assert!(master.exited);
     assert_eq!(master.supervisor.next_deadline(), None);
+}
+
+#[test]
+fn a_worker_that_is_stuck_in_the_kernel_holds_nothing_up() {
+    let mut master = Master::new();
+    master.program("www", 1, Program::Stuck);
+    master.configure(vec![plan("www", 2)], None);
+    master.program("www", 1, Program::Serves);
+    master.command_worker(WorkerId(1), WorkerCommand::Kill, 1);
+    master.run(secs(11));
+    assert!(master.answer(1).unwrap().unwrap_err().contains("stuck in the kernel"));
+    assert_eq!(master.logged_at(log::Level::Error, "child 101 of pool www does not end after SIGKILL"), 1);
+    assert_eq!(master.supervisor.next_deadline(), None);
+    assert_eq!(master.alive("www"), [1, 2, 3].map(WorkerId));
+    master.check_views();
+    master.command_worker(WorkerId(1), WorkerCommand::Drain, 2);
+    assert!(master.answer(2).unwrap().is_err());
+    master.end(WorkerId(1), KILLED);
+    assert_eq!(master.view("www").counters.killed, 1);
+    // The other one is stuck too.
+    master.stop(3);
+    master.run(secs(30 + 5 + 10));
+    assert!(master.exited && master.answer(3).unwrap().is_ok());
+    assert_eq!(master.logged("cannot be"), 0);
+}
+
+#[test]
+fn a_stuck_worker_of_a_removed_pool_may_end_at_last() {
+    let mut master = Master::new();
+    master.program("www", 1, Program::Stuck);
+    master.configure(vec![plan("www", 1)], None);
+    master.send(Event::Configure { plans: vec![], removed: vec![name("www")], ticket: Some(Ticket(1)) });
+    master.run(secs(60));
+    assert!(master.answer(1).unwrap().is_ok());
+    assert_eq!(master.supervisor.pools().count(), 0);
+    master.end(WorkerId(1), KILLED);
+    assert_eq!(master.logged("cannot be"), 0);
 }
