@@ -53,7 +53,7 @@ impl Demo {
         format!(
             "fpmd serves {workers} built-in workers on {address}. Try in another terminal:\n\n  \
              {fpmctl} --socket {socket} status\n  \
-             {fpmctl} request {address} /hello\n  \
+             {fpmctl} request {address} /\n  \
              {fpmctl} --socket {socket} reload\n\n\
              Ctrl-C ends it.\n",
             workers = self.workers,
