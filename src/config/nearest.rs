@@ -39,20 +39,21 @@ pub(super) fn distance(a: &str, b: &str) -> usize {
     last[b.len()]
 }
 
-/// The nearest of `names`, if it is near: at most a third of the name is wrong, and at least one mistake is allowed.
-/// The first of several wins.
+/// The nearest of `names`, if it is near: at most a third of the name is wrong, and at least one mistake is allowed;
+/// or the name is the beginning of it, four characters at least. The first of several wins.
 pub(super) fn nearest<'a>(name: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let length = name.chars().count();
     if length > LONGEST {
         return None;
     }
     let name = name.to_ascii_lowercase().replace('-', "_");
+    let begins = |candidate: &str| length >= 4 && candidate.starts_with(&name);
     let allowed = |candidate: &str| (length.max(candidate.len()) / 3).max(1);
     names
         .into_iter()
-        .filter(|candidate| candidate.len().abs_diff(length) <= allowed(candidate))
+        .filter(|candidate| candidate.len().abs_diff(length) <= allowed(candidate) || begins(candidate))
         .map(|candidate| (distance(&name, candidate), candidate))
-        .filter(|(distance, candidate)| *distance <= allowed(candidate))
+        .filter(|(distance, candidate)| *distance <= allowed(candidate) || begins(candidate))
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, candidate)| candidate)
 }

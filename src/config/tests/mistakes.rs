@@ -186,7 +186,7 @@ fn global_values_are_checked() {
         mistakes(text),
         [
             "f:2:7: global.log: 'stdeer' is not one of stderr, stdout, syslog, journal or an absolute path; did you mean \"stderr\"?",
-            "f:3:13: global.log_level: 'warn' is not one of alert, error, warning, notice, debug",
+            "f:3:13: global.log_level: 'warn' is not one of alert, error, warning, notice, debug; did you mean \"warning\"?",
             "f:4:14: global.log_format: expected a string, found an integer",
             "f:5:12: global.pid_file: there is no directory '/none' for it",
             "f:6:17: global.control_group: there is no group 'nobodies'; create it or write another",
