@@ -10,6 +10,8 @@ use std::fmt;
 use std::io::{self, Write};
 use std::time::Duration;
 
+use nix::errno::Errno;
+
 use crate::cli::request::{Endpoint, Request};
 use crate::fcgi::body::{BeginRequest, Connection, ProtocolStatus, Role};
 use crate::fcgi::encode;
@@ -17,6 +19,7 @@ use crate::fcgi::pairs::PairError;
 use crate::fcgi::record::{RecordError, RequestId};
 use crate::fcgi::response::HeadError;
 use crate::os::clock;
+use crate::os::errno;
 use body::Body;
 use exchange::{Answer, Outgoing, exchange};
 
@@ -124,11 +127,11 @@ impl fmt::Display for RequestError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let at = Named(&self.endpoint);
         match &self.cause {
-            Cause::Connect(error) => write!(f, "cannot connect to {at}: {error}"),
-            Cause::Body { name, error } => write!(f, "cannot read {name}: {error}"),
+            Cause::Connect(error) => write!(f, "cannot connect to {at}: {}", words(error)),
+            Cause::Body { name, error } => write!(f, "cannot read {name}: {}", words(error)),
             Cause::Params(error) => error.fmt(f),
-            Cause::Send(error) => write!(f, "cannot send the request to {at}: {error}"),
-            Cause::Receive(error) => write!(f, "cannot receive the answer from {at}: {error}"),
+            Cause::Send(error) => write!(f, "cannot send the request to {at}: {}", words(error)),
+            Cause::Receive(error) => write!(f, "cannot receive the answer from {at}: {}", words(error)),
             Cause::TimedOut(limit) => {
                 write!(
                     f,
@@ -159,12 +162,20 @@ impl fmt::Display for RequestError {
                 };
                 write!(f, "cannot get an answer from {at}: {why}")
             }
-            Cause::Output(error) => write!(f, "cannot write the answer: {error}"),
+            Cause::Output(error) => write!(f, "cannot write the answer: {}", words(error)),
         }
     }
 }
 
 impl std::error::Error for RequestError {}
+
+/// As `strerror(3)` has it, where the error comes from a system call.
+fn words(error: &io::Error) -> String {
+    match error.raw_os_error() {
+        Some(number) => errno::Cause(Errno::from_raw(number)).to_string(),
+        None => error.to_string(),
+    }
+}
 
 /// An endpoint as it is typed.
 struct Named<'a>(&'a Endpoint);

@@ -15,7 +15,7 @@ const MOST_BYTES: u64 = 1 << 40;
 /// What a request asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Page {
-    /// `/`: who served the request, and what it was.
+    /// `/` or `/hello`: who served the request, and what it was.
     Welcome,
     /// `/echo`: the request's body.
     Echo,
@@ -65,7 +65,7 @@ impl Page {
             Some(text) => text.parse().ok(),
         };
         match path {
-            "/" | "" => Page::Welcome,
+            "/" | "" | "/hello" => Page::Welcome,
             "/echo" => Page::Echo,
             "/crash" => Page::Crash,
             "/slow" => number("ms", 1000)
@@ -80,15 +80,15 @@ impl Page {
 pub fn welcome(request: &Request, identity: &Identity, body: u64) -> Answer {
     let text = |name| String::from_utf8_lossy(request.param(name).unwrap_or_default()).into_owned();
     let params = request.params().count();
-    let known = |value: &Option<String>| value.clone().unwrap_or_else(|| "unknown".to_owned());
-    let facts = [
-        ("pool", known(&identity.pool)),
-        ("generation", known(&identity.generation)),
+    let known = [("pool", &identity.pool), ("generation", &identity.generation)];
+    let mut facts: Vec<(&str, String)> =
+        known.into_iter().filter_map(|(name, value)| Some((name, value.clone()?))).collect();
+    facts.extend([
         ("worker", format!("pid {}, request {} of this worker", identity.pid, identity.served)),
         ("request", format!("{} {}", text("REQUEST_METHOD"), uri(request))),
         ("parameters", params.to_string()),
         ("body", format!("{body} bytes")),
-    ];
+    ]);
     let html = text("HTTP_ACCEPT").contains("text/html");
     if html { html_page(&facts) } else { text_page(&facts) }
 }
@@ -203,6 +203,7 @@ mod tests {
     fn paths_lead_to_pages() {
         assert_eq!(page("/"), Page::Welcome);
         assert_eq!(page("/?x=1"), Page::Welcome);
+        assert_eq!(page("/hello"), Page::Welcome);
         assert_eq!(page("/echo"), Page::Echo);
         assert_eq!(page("/crash"), Page::Crash);
         assert_eq!(page("/slow?ms=500"), Page::Slow(Duration::from_millis(500)));
@@ -224,7 +225,6 @@ mod tests {
             answer.body,
             "fpmd works.\n\n\
              pool        demo\n\
-             generation  unknown\n\
              worker      pid 77, request 3 of this worker\n\
              request     GET /?\u{fffd}[31m<b>\n\
              parameters  2\n\

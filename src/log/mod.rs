@@ -16,12 +16,14 @@ use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use ::log::{Level, LevelFilter, Metadata, Record};
+use nix::errno::Errno;
 
 use self::line::{Entry, Style};
 use self::sink::Sink;
 use self::writer::Writer;
 use crate::config::model::{Global, LogFormat, LogLevel, LogTarget};
 use crate::os::clock;
+use crate::os::errno::Cause;
 
 /// Target that makes an error an ALERT: `::log::error!(target: log::ALERT, …)`.
 pub const ALERT: &str = "alert";
@@ -71,7 +73,10 @@ pub enum LogError {
 impl fmt::Display for LogError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            LogError::Open { target, cause } => write!(f, "cannot open {}: {cause}", Named(target)),
+            LogError::Open { target, cause } => {
+                let cause = Cause(cause.raw_os_error().map_or(Errno::EIO, Errno::from_raw));
+                write!(f, "cannot open {}: {cause}", Named(target))
+            }
             LogError::Taken => f.write_str("cannot start the log: it is started already"),
             LogError::NotInitialised => f.write_str("cannot change the log: it is not started yet"),
         }
@@ -226,12 +231,7 @@ impl Backend {
 
     fn report_loss(&mut self) -> io::Result<()> {
         let Some(loss) = self.writer.loss() else { return Ok(()) };
-        let text = format!(
-            "{} lines are missing here: cannot write to {}: {}",
-            loss.lines,
-            Named(&self.settings.target),
-            loss.cause
-        );
+        let text = format!("cannot write {} log lines before this one: {}", loss.lines, loss.cause);
         self.put(LogLevel::Warning, format_args!("{text}"), None)?;
         self.writer.forget_loss();
         Ok(())
@@ -252,7 +252,7 @@ impl Backend {
 
 fn open(settings: &Settings) -> Result<(Sink, Style), LogError> {
     let (sink, frame) = Sink::open(&settings.target)
-        .map_err(|cause| LogError::Open { target: settings.target.clone(), cause })?;
+        .map_err(|error| LogError::Open { target: settings.target.clone(), cause: error })?;
     let style = Style { format: settings.format, frame, level: settings.level, pid: std::process::id() };
     Ok((sink, style))
 }
@@ -331,7 +331,7 @@ mod tests {
         std::fs::create_dir(&path).unwrap();
         let error = backend.reopen().unwrap_err().to_string();
         say(&mut backend, LogLevel::Notice, "more");
-        assert_eq!(error, format!("cannot open log file '{}': Is a directory (os error 21)", path.display()));
+        assert_eq!(error, format!("cannot open log file '{}': Is a directory", path.display()));
         assert_eq!(lines(&old), [format!("ERROR: {error}; the old one is kept"), "NOTICE: more".into()]);
     }
 
@@ -356,12 +356,28 @@ mod tests {
         let rest = String::from_utf8_lossy(&rest[..length]).into_owned();
         let tail: Vec<&str> = rest.lines().rev().take(3).collect();
         assert!(
-            tail[2].contains("WARNING: 2 lines are missing here: cannot write to log file"),
+            tail[2].ends_with(
+                "WARNING: cannot write 2 log lines before this one: Resource temporarily unavailable"
+            ),
             "{}",
             tail[2]
         );
         assert!(tail[1].ends_with("NOTICE: back"));
         assert!(tail[0].ends_with("NOTICE: again"));
+    }
+
+    #[test]
+    fn a_full_disk_is_survived_and_reported() {
+        let directory = TempDir::new();
+        let path = directory.join("log");
+        let mut backend =
+            Backend::open(&settings(LogTarget::File("/dev/full".into()), LogLevel::Notice)).unwrap();
+        say(&mut backend, LogLevel::Notice, "lost");
+        backend.raw(b"lost too");
+        backend.reconfigure(&settings(LogTarget::File(path.clone()), LogLevel::Notice)).unwrap();
+        say(&mut backend, LogLevel::Notice, "kept");
+        let report = "WARNING: cannot write 2 log lines before this one: No space left on device";
+        assert_eq!(lines(&path), [report, "NOTICE: kept"]);
     }
 
     /// The only test of the static: the facade can be set once a process.

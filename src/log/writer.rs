@@ -3,6 +3,10 @@
 
 use std::io::{self, Write};
 
+use nix::errno::Errno;
+
+use crate::os::errno::Cause;
+
 /// Writes lines to `sink`, never waiting for it.
 #[derive(Debug)]
 pub struct Writer<W> {
@@ -18,7 +22,7 @@ pub struct Loss {
     /// How many.
     pub lines: u64,
     /// Why the first of them was lost.
-    pub cause: io::Error,
+    pub cause: Cause,
 }
 
 impl<W: Write> Writer<W> {
@@ -31,7 +35,7 @@ impl<W: Write> Writer<W> {
     pub fn replace(&mut self, sink: W) {
         self.sink = sink;
         if !std::mem::take(&mut self.tail).is_empty() {
-            self.lose(io::ErrorKind::WouldBlock.into());
+            self.lose(Errno::EAGAIN.into());
         }
     }
 
@@ -50,7 +54,7 @@ impl<W: Write> Writer<W> {
 
     /// Counts a line that `put` refused.
     pub fn lose(&mut self, cause: io::Error) {
-        self.loss.get_or_insert(Loss { lines: 0, cause }).lines += 1;
+        self.loss.get_or_insert_with(|| Loss { lines: 0, cause: cause.into() }).lines += 1;
     }
 
     /// What was lost and not reported yet.
@@ -104,7 +108,7 @@ mod tests {
             let room = match self.script.pop_front() {
                 None => bytes.len(),
                 Some(Some(room)) => room.min(bytes.len()),
-                Some(None) => return Err(io::Error::from_raw_os_error(libc_enospc())),
+                Some(None) => return Err(Errno::ENOSPC.into()),
             };
             self.text.extend_from_slice(&bytes[..room]);
             Ok(room)
@@ -112,10 +116,6 @@ mod tests {
         fn flush(&mut self) -> io::Result<()> {
             Ok(())
         }
-    }
-
-    fn libc_enospc() -> i32 {
-        nix::errno::Errno::ENOSPC as i32
     }
 
     fn writer(script: &[Option<usize>]) -> Writer<Fake> {
@@ -138,7 +138,7 @@ mod tests {
         writer.put(b"two\n").unwrap();
         assert_eq!(writer.sink.text, b"two\n");
         assert_eq!(writer.loss().unwrap().lines, 1);
-        assert_eq!(writer.loss().unwrap().cause.raw_os_error(), Some(libc_enospc()));
+        assert_eq!(writer.loss().unwrap().cause, Cause(Errno::ENOSPC));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::io::{self, IsTerminal, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 
+use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{MsgFlags, send};
 
@@ -87,7 +88,7 @@ impl Write for Outlet {
 fn await_room(file: &File) -> io::Result<()> {
     let mut fds = [PollFd::new(file.as_fd(), PollFlags::POLLOUT)];
     match poll(&mut fds, PollTimeout::ZERO)? {
-        0 => Err(io::ErrorKind::WouldBlock.into()),
+        0 => Err(Errno::EAGAIN.into()),
         _ => Ok(()),
     }
 }

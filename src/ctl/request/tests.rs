@@ -204,9 +204,9 @@ fn what_cannot_be_reached_or_read_is_named() {
         "{missing}"
     );
     let nobody = text(Endpoint::Abstract("fpmd-nobody-listens".into()), None);
-    assert!(nobody.starts_with("cannot connect to '@fpmd-nobody-listens': Connection refused"), "{nobody}");
+    assert_eq!(nobody, "cannot connect to '@fpmd-nobody-listens': Connection refused");
     let unread = text(Endpoint::Unix(path.clone()), Some(Data::File(path.clone())));
-    assert!(unread.starts_with(&format!("cannot read '{}': No such file", path.display())), "{unread}");
+    assert_eq!(unread, format!("cannot read '{}': No such file or directory", path.display()));
 }
 
 #[test]
