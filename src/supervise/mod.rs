@@ -2,7 +2,8 @@
 //!
 //! Owns every decision about the life of pools and workers; the master does what is decided and says what came of it.
 //! `daemon` is the whole, `pool` one pool's life, `staff` its numbers, `starts` and `ends` what its workers go
-//! through, `reload` the exchange of generations, `stop` the way to a pool's end, `waits` the clients that wait, `worker` one worker.
+//! through, `reload` the exchange of generations, `stop` the way to a pool's end, `waits` the clients that wait,
+//! `worker` one worker and `watch` the looks at it.
 #![forbid(unsafe_code)]
 
 mod agenda;
@@ -16,6 +17,7 @@ mod starts;
 mod stop;
 mod view;
 mod waits;
+mod watch;
 mod worker;
 
 #[cfg(test)]

@@ -262,9 +262,7 @@ impl Pool {
         match self.state {
             State::Serving => {
                 self.advance_exchange(now, out);
-                self.fill(now, out);
-                self.release_retiring(now, out);
-                self.trim(now, out);
+                self.level(now, out);
             }
             State::Stopping { .. } if self.workers.is_empty() => self.finish_stop(out),
             State::Opening { .. }

@@ -70,8 +70,23 @@ impl Pool {
         tally
     }
 
+    /// Brings the numbers to where they should be, as far as that is possible now.
+    pub(super) fn level(&mut self, now: Moment, out: &mut Effects) {
+        let tally = self.tally();
+        if tally.in_service == self.wanted() && tally.retiring == 0 {
+            // The usual case, and all that has to be counted again after each of a thousand deaths.
+            self.hunt = None;
+            self.first_fill = false;
+            self.agenda.set(Due::Retry, None);
+            return;
+        }
+        self.fill(now, out);
+        self.release_retiring(now, out);
+        self.trim(now, out);
+    }
+
     /// Starts workers that are missing, as far as the back-off permits.
-    pub(super) fn fill(&mut self, now: Moment, out: &mut Effects) {
+    fn fill(&mut self, now: Moment, out: &mut Effects) {
         let mut missing = self.missing();
         if missing == 0 {
             self.agenda.set(Due::Retry, None);
@@ -107,7 +122,7 @@ impl Pool {
     }
 
     /// Drains those whose replacements serve.
-    pub(super) fn release_retiring(&mut self, now: Moment, out: &mut Effects) {
+    fn release_retiring(&mut self, now: Moment, out: &mut Effects) {
         let tally = self.tally();
         if tally.retiring == 0 || tally.ready < self.wanted() {
             return;
@@ -121,7 +136,7 @@ impl Pool {
     }
 
     /// Drains surplus workers, the idle first: as many as are found idle, then the youngest of the busy ones.
-    pub(super) fn trim(&mut self, now: Moment, out: &mut Effects) {
+    fn trim(&mut self, now: Moment, out: &mut Effects) {
         let surplus = self.tally().in_service.saturating_sub(self.wanted());
         if surplus == 0 {
             self.hunt = None;

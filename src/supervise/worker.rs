@@ -5,12 +5,13 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use crate::ids::{ExitStatus, Generation, Moment, Pid, Signal, WorkerId};
-use crate::policy::{Poll, seen_ready};
+use crate::policy::seen_ready;
 use crate::status::snapshot::Activity;
 
 use super::action::Action;
 use super::effects::{Effects, JobId};
 use super::event::PoolPlan;
+use super::watch::Watch;
 
 /// How long SIGKILL may take. A process that waits in the kernel (a dead NFS server, a broken disk) does not end before
 /// that wait does; nothing may wait for it.
@@ -51,16 +52,6 @@ pub(super) enum Duty {
     Stopping { signal: Signal, deadline: Moment },
     /// End: SIGKILL has been sent, or will be as soon as there is a process; nobody waits for it after the deadline.
     Killed { deadline: Option<Moment> },
-}
-
-/// Repeated looks at a worker.
-#[derive(Debug)]
-pub(super) struct Watch {
-    poll: Poll,
-    /// The next look; `None` while an answer is awaited or the program does not run yet.
-    next: Option<Moment>,
-    /// When patience ends.
-    deadline: Option<Moment>,
 }
 
 /// What a worker's deadline turned out to mean.
@@ -371,34 +362,5 @@ impl Worker {
         out.push(Action::Signal { worker: self.id, signal: self.edition.plan.stop_signal });
         self.duty = self.stopping(now);
         Due::StopTimeout
-    }
-}
-
-impl Watch {
-    fn for_readiness() -> Watch {
-        Watch { poll: Poll::for_readiness(), next: None, deadline: None }
-    }
-
-    fn for_idleness(deadline: Moment) -> Watch {
-        Watch { poll: Poll::for_idleness(), next: None, deadline: Some(deadline) }
-    }
-
-    fn look_later(&mut self, now: Moment) {
-        self.next = Some(now.after(self.poll.interval()));
-    }
-
-    fn due(&self) -> Option<Moment> {
-        match (self.next, self.deadline) {
-            (Some(next), Some(deadline)) => Some(next.min(deadline)),
-            (next, deadline) => next.or(deadline),
-        }
-    }
-
-    fn is_over(&self, now: Moment) -> bool {
-        self.deadline.is_some_and(|deadline| deadline <= now)
-    }
-
-    fn take_look(&mut self, now: Moment) -> bool {
-        self.next.take_if(|next| *next <= now).is_some()
     }
 }

@@ -211,3 +211,19 @@ fn events_that_cannot_be_are_logged_once_and_ignored() {
     assert_eq!((master.actions.clone(), master.view("www")), before);
     assert_eq!(master.logged_at(log::Level::Warn, "ignoring an event that cannot be"), 6);
 }
+
+#[test]
+fn a_thousand_workers_come_and_go_in_few_actions() {
+    let mut master = Master::with_www(1000);
+    assert_eq!(master.actions.len(), 1 + 1000);
+    for victim in master.alive("www") {
+        master.end(victim, KILLED);
+    }
+    assert_eq!((master.alive("www").len(), master.actions.len()), (1000, 1 + 2000));
+    assert_eq!(master.view("www").counters.crashed, 1000);
+    master.stop(1);
+    assert!(master.exited);
+    // One question for each, then leftovers, sockets and the end.
+    assert_eq!(master.actions.len(), 1 + 2000 + 1000 + 3);
+    assert_eq!(master.wakeups, 0);
+}
