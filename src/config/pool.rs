@@ -38,6 +38,7 @@ pub(super) fn resolve(context: &mut Context<'_>, name: &PoolName, table: &Table<
     let mut environment = worker::environment(report, table);
     let known = command.is_some().then_some(known_worker);
     let pm = pm_table(report, table).and_then(|pm| management(report, table, &pm, known, &mut environment));
+    one_worker_an_address(report, table, listen.as_deref(), pm.as_ref());
     Some(Pool {
         name: name.clone(),
         socket,
@@ -103,6 +104,24 @@ fn management(
         pm.required(report, "max_children", advice, |report, item| item.whole(report))
     };
     Some(ProcessManagement { mode, max_children: max_children?, max_requests: max_requests? })
+}
+
+/// A worker accepts on its descriptor 0 alone, so an address without a worker of its own would never be served.
+fn one_worker_an_address(
+    report: &mut Report,
+    table: &Table<'_>,
+    listen: Option<&[ListenAddress]>,
+    pm: Option<&ProcessManagement>,
+) {
+    let (Some(listen), Some(pm)) = (listen, pm) else { return };
+    if listen.len() > pm.max_children as usize {
+        let sentence = format!(
+            "{} addresses need at least as many workers, and pm.max_children is {}: each worker accepts on one address",
+            listen.len(),
+            pm.max_children
+        );
+        table.fail(report, "listen", Cause::Value(sentence));
+    }
 }
 
 fn addresses(context: &mut Context<'_>, name: &PoolName, table: &Table<'_>) -> Option<Vec<ListenAddress>> {

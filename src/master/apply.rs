@@ -9,6 +9,7 @@ use crate::event::token::Token;
 use crate::ids::{ExitStatus, Generation, Pid, PoolName, Signal, Ticket, WorkerId};
 use crate::os::activity::StopOutcome;
 use crate::os::process::Report;
+use crate::os::socket::Listener;
 use crate::os::{clock, session, signal};
 use crate::status::snapshot::Activity;
 use crate::supervise::action::Action;
@@ -115,12 +116,19 @@ impl Master {
         self.supervisor.handle(clock::monotonic(), Event::Observed { worker: id, activity });
     }
 
-    /// Kills what the pool's former workers left in their sessions and in the pool's control group.
+    /// Kills what the pool's former workers left behind: in the pool's control group, in the sessions that they led, and
+    /// on the pool's sockets.
     fn kill_leftovers(&mut self, pool: &PoolName) {
         self.cgroups.kill(pool);
         let former: HashSet<Pid> = self.workers.take_former(pool).collect();
+        let sockets: HashSet<u64> = self.listeners.all(pool).filter_map(Listener::inode).collect();
+        let mut reached = HashSet::new();
         for _ in 0..LEFTOVER_ROUNDS {
-            match session::kill_leftovers(&former) {
+            let killed = session::kill_leftovers(&former).and_then(|mut killed| {
+                killed.extend(session::kill_strays(&sockets, |pid| self.workers.by_pid(pid).is_some())?);
+                Ok(killed)
+            });
+            match killed {
                 Ok(killed) if killed.is_empty() => return,
                 Ok(killed) => {
                     for process in killed {

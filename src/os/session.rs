@@ -106,8 +106,29 @@ pub fn kill_leftovers(former: &HashSet<Pid>) -> Result<Vec<Process>, SessionErro
     Ok(killed.cloned().collect())
 }
 
-/// Our children now, with session and start time: php-cgi with PHP_FCGI_CHILDREN makes a session of its own, so its
-/// orphans are found here and attributed by the caller: by the pool's control group, or by [`standard_input`].
+/// Sends SIGKILL to every descendant of ours that has one of these sockets as FD 0, less the `spared`; returns whom it
+/// reached. These are workers that nobody remembers: php-cgi with PHP_FCGI_CHILDREN makes a session of its own, and its
+/// children go on accepting after it was killed.
+///
+/// # Errors
+/// There is no `/proc`.
+pub fn kill_strays(
+    sockets: &HashSet<u64>,
+    spared: impl Fn(Pid) -> bool,
+) -> Result<Vec<Process>, SessionError> {
+    let processes = Processes::read()?;
+    let is_stray = |process: &&Process| {
+        !process.zombie
+            && !spared(process.pid)
+            && processes.is_descendant(process)
+            && standard_input(process.pid).is_some_and(|inode| sockets.contains(&inode))
+    };
+    let killed =
+        processes.iter().filter(is_stray).filter(|p| signal::send(p.pid, Signal::KILL) == Ok(Delivery::Sent));
+    Ok(killed.cloned().collect())
+}
+
+/// Our children now, with session and start time.
 ///
 /// # Errors
 /// There is no `/proc`.

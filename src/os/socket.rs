@@ -119,6 +119,11 @@ impl Listener {
         self.listen(settings.backlog)
     }
 
+    /// The socket's inode, by which /proc names it.
+    pub fn inode(&self) -> Option<u64> {
+        nix::sys::stat::fstat(&self.fd).ok().map(|status| status.st_ino)
+    }
+
     /// Whether clients that connect to the address reach this socket: false once someone has removed or replaced the path
     /// that we made.
     pub fn is_in_place(&self) -> bool {

@@ -51,6 +51,7 @@ fn every_form_of_a_value_is_read() {
          env = {{ LANG = \"C.UTF-8\" }}\npass_env = [\"PATH\"]\nstop_signal = \"usr1\"\nstop_timeout = 90\n\
          start_timeout = \"250ms\"\nlisten_backlog = 16\n"
     )
+    .replace("max_children = 2", "max_children = 4")
     .replace("9000", "[\"/run/www.sock\", \"127.0.0.1:9000\", \"systemd:www\", \"@www\"]")
         + "listen_owner = \"www-data\"\nlisten_group = 33\nlisten_mode = \"600\"\nlisten_acl_users = [33]\n";
     let pool = pool(&text);

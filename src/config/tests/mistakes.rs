@@ -304,3 +304,15 @@ fn text_that_is_no_toml_says_where() {
         ]
     );
 }
+
+#[test]
+fn every_address_needs_a_worker() {
+    let text = POOL.replace("listen = 9000", "listen = [9000, \"@a\", \"@b\"]");
+    assert_eq!(
+        mistakes(&text),
+        [
+            "f:3:10: pool.www.listen: 3 addresses need at least as many workers, and pm.max_children is 2: each worker \
+             accepts on one address"
+        ]
+    );
+}

@@ -57,7 +57,7 @@ fn pool() -> impl Strategy<Value = String> {
     let command = (
         proptest::sample::select(vec!["/usr/bin/app", "/usr/bin/php-cgi"]),
         proptest::collection::vec(string(), 0..3),
-        1u32..99,
+        3u32..99,
     );
     (first, second, environment, command).prop_map(
         |(first, second, environment, (program, arguments, children))| {
