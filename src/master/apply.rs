@@ -122,7 +122,7 @@ impl Master {
         self.cgroups.kill(pool);
         let former: HashSet<Pid> = self.workers.take_former(pool).collect();
         let sockets: HashSet<u64> = self.listeners.all(pool).filter_map(Listener::inode).collect();
-        let mut reached = HashSet::new();
+        let mut reached: HashSet<Pid> = HashSet::new();
         for _ in 0..LEFTOVER_ROUNDS {
             let killed = session::kill_leftovers(&former).and_then(|mut killed| {
                 killed.extend(session::kill_strays(&sockets, |pid| self.workers.by_pid(pid).is_some())?);
