@@ -129,8 +129,12 @@ impl Master {
                 Ok(killed)
             });
             match killed {
-                Ok(killed) if killed.is_empty() => return,
-                Ok(killed) => {
+                Ok(mut killed) => {
+                    // Those of the last round may not have died yet; they fork no more.
+                    killed.retain(|process| reached.insert(process.pid));
+                    if killed.is_empty() {
+                        return;
+                    }
                     for process in killed {
                         log::warn!(
                             "[pool {pool}] killed leftover process {} ({})",
