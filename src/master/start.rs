@@ -45,6 +45,8 @@ pub fn main(invocation: Invocation) -> ExitCode {
         Invocation::Check { config } => check(&config),
         Invocation::Dump { config } => dump(&config),
         Invocation::Serve { config, place, pid_file } => {
+            // Reloads and the status name the same file, whatever the working directory is.
+            let config = std::path::absolute(&config).unwrap_or(config);
             serve(inherited, Source::File(config), Options { place, pid_file, demo: None })
         }
         Invocation::Run(run) => run_one_pool(inherited, &run),
