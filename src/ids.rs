@@ -103,7 +103,7 @@ pub struct WorkerId(pub u64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct SlotId(pub u32);
 
-/// Counts the settings that a pool has had: 1 at start, one more with each reload that applied.
+/// Counts the settings that a pool was given: 1 at start, one more with each reload; one that failed uses its number up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Generation(pub u32);
 

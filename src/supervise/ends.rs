@@ -82,16 +82,7 @@ impl Pool {
                 }
                 self.replace(now, out);
             }
-            Verdict::Allowed | Verdict::SameWave => self.fail_waits_to_be_full(2, reason, out),
-            Verdict::Raised(delay) => {
-                let (level, what) = match failure {
-                    Failure::NotStarted => (log::Level::Debug, "starts keep failing"),
-                    Failure::Crash | Failure::CleanExit { .. } => {
-                        (log::Level::Warn, "children keep ending young")
-                    }
-                };
-                let text = format!("[pool {}] {what}, next start in {delay:?}; last: {sentence}", self.name);
-                out.log(level, text);
+            Verdict::Allowed | Verdict::SameWave | Verdict::Raised(_) => {
                 self.fail_waits_to_be_full(2, reason, out);
             }
         }
@@ -152,21 +143,23 @@ impl Pool {
         sentence: &str,
         out: &mut Effects,
     ) {
+        if worker.generation() != self.current.generation {
+            self.log_end(level, sentence, out);
+            self.judge(now, worker, failure, sentence, sentence, out);
+            return;
+        }
         let verdict = self.judge(now, worker, failure, sentence, sentence, out);
+        let is_quick = verdict.is_some_and(|verdict| verdict != Verdict::NotQuick);
         let streak = self.backoff.streak();
-        match verdict {
-            None | Some(Verdict::NotQuick) => self.log_end(level, sentence, out),
-            Some(Verdict::Allowed | Verdict::SameWave | Verdict::Raised(_)) if streak <= QUIET_AFTER => {
-                self.log_end(level, sentence, out);
-            }
-            Some(Verdict::Allowed | Verdict::SameWave | Verdict::Raised(_)) => {
-                self.log_end(log::Level::Debug, sentence, out);
-                if streak == QUIET_AFTER + 1 {
-                    let text =
-                        "more children end young; from here on each is a line for the debug level only";
-                    out.log(level, format!("[pool {}] {text}", self.name));
-                }
-            }
+        let quiet = is_quick && streak > QUIET_AFTER;
+        self.log_end(if quiet { log::Level::Debug } else { level }, sentence, out);
+        if quiet && streak == QUIET_AFTER + 1 {
+            let text = "more children end young; from here on each is a line for the debug level only";
+            out.log(level, format!("[pool {}] {text}", self.name));
+        }
+        if let Some(Verdict::Raised(delay)) = verdict {
+            let what = format!("children keep ending young, next start in {delay:?}; last: {sentence}");
+            out.log(log::Level::Warn, format!("[pool {}] {what}", self.name));
         }
     }
 

@@ -183,3 +183,40 @@ fn a_failed_pool_takes_new_settings_at_once() {
     master.command("api", PoolCommand::Start, 2);
     assert_eq!(master.alive("api").len(), 2);
 }
+
+#[test]
+fn the_log_of_a_crash_loop_reads_in_order() {
+    let mut master = Master::new();
+    master.program("www", 1, Program::Ends(millis(50), CRASH));
+    master.configure(vec![plan("www", 1)], None);
+    master.run(secs(3));
+    let loud: Vec<&str> = master
+        .logged
+        .iter()
+        .filter(|(level, _)| *level <= log::Level::Info)
+        .map(|(_, text)| text.strip_prefix("[pool www] ").unwrap())
+        .map(|text| text.split_once(';').map_or(text, |(head, _)| head))
+        .collect();
+    let ended = |pid: u32| format!("child {pid} exited with code 1 after 0.050000 seconds from start");
+    let started = |pid: u32| format!("child {pid} started");
+    let slower = |delay: &str| format!("children keep ending young, next start in {delay}");
+    let expected = [
+        ended(101),
+        started(102),
+        ended(102),
+        slower("100ms"),
+        started(103),
+        ended(103),
+        slower("200ms"),
+        started(104),
+        ended(104),
+        slower("400ms"),
+        started(105),
+        ended(105),
+        slower("800ms"),
+        started(106),
+        "more children end young".to_owned(),
+        slower("1.6s"),
+    ];
+    assert_eq!(loud, expected);
+}

@@ -117,6 +117,9 @@ fn new_workers_that_crash_before_they_are_ready_are_tried_three_times() {
     master.run(millis(200));
     assert!(master.answer(1).unwrap().unwrap_err().contains("exited with code 78 after 0.300000 seconds"));
     assert_eq!(master.starts(), 1 + 3);
+    let [.., last, verdict] = &master.logged[..] else { panic!() };
+    assert!(last.1.contains("exited with code 78"), "the cause comes first: {last:?}");
+    assert!(verdict.1.starts_with("cannot reload pool www: child"), "{verdict:?}");
     assert_eq!(master.alive("www"), [WorkerId(1)]);
     assert_eq!(master.state("www"), PoolState::Running);
 }
