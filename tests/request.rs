@@ -14,6 +14,7 @@ use std::time::Duration;
 use fpmd::cli::request::{Data, Endpoint, Request, Target};
 use fpmd::ctl::request::{RequestError, Response, run};
 use fpmd::fcgi::body::ProtocolStatus;
+use fpmd::fcgi::decode::Record;
 use fpmd::fcgi::encode;
 use fpmd::fcgi::record::{RecordType, RequestId};
 
@@ -118,16 +119,59 @@ fn the_demo_worker_answers_over_unix_and_tcp() {
 }
 
 #[test]
-fn twenty_megabytes_go_both_ways_at_once() {
+fn twenty_megabytes_go_up_and_down() {
     let folder = Folder::new();
     let (listener, endpoint) = unix(&folder);
     let _demo = Application::demo(listener);
     let sent = pattern(20_000_000);
     let data = Some(Data::File(folder.write("upload", &sent)));
-    // The worker sends each piece back before it reads the next: a client that only sends at first would never end.
     let (_, echoed, _) = send(&Request { data, ..get("/echo") }, &endpoint).unwrap();
     assert!(echoed == sent);
     assert_eq!(send(&get("/bytes?n=20000000"), &endpoint).unwrap().0.body, 20_000_000);
+    let data = Some(Data::File(folder.write("upload", &pattern(34_000_000))));
+    assert_eq!(send(&Request { data, ..get("/echo") }, &endpoint).unwrap().0.status, 413);
+}
+
+#[test]
+fn both_ways_at_once() {
+    let folder = Folder::new();
+    let (listener, endpoint) = unix(&folder);
+    // Gives each piece back before it reads the next: a client that only sends at first would never end.
+    let application = std::thread::spawn(move || {
+        let (mut stream, _) = UnixListener::from(listener).accept().unwrap();
+        stream.write_all(&stdout(b"\n")).unwrap();
+        let mut bytes = Vec::new();
+        loop {
+            while let Some((record, length)) = Record::first(&bytes).unwrap() {
+                match (record.header.kind, record.content) {
+                    (RecordType::Stdin, []) => {
+                        let mut end = Vec::new();
+                        encode::end_request(&mut end, RequestId(1), 0, ProtocolStatus::RequestComplete);
+                        return stream.write_all(&end).unwrap();
+                    }
+                    (RecordType::Stdin, piece) => stream.write_all(&stdout(piece)).unwrap(),
+                    _ => {}
+                }
+                bytes.drain(..length);
+            }
+            let mut more = [0; 65_536];
+            let length = stream.read(&mut more).unwrap();
+            assert_ne!(length, 0);
+            bytes.extend_from_slice(&more[..length]);
+        }
+    });
+    let sent = pattern(20_000_000);
+    let data = Some(Data::File(folder.write("upload", &sent)));
+    let (_, echoed, _) = send(&Request { data, ..get("/") }, &endpoint).unwrap();
+    assert!(echoed == sent);
+    application.join().unwrap();
+}
+
+/// Records of STDOUT.
+fn stdout(content: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    encode::stream(&mut bytes, RecordType::Stdout, RequestId(1), content);
+    bytes
 }
 
 #[test]

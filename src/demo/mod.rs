@@ -249,10 +249,12 @@ mod tests {
     fn a_busy_worker_finishes_its_request_first() {
         let mut worker = Worker::start();
         let mut stream = worker.connect();
+        let mut first = Vec::new();
+        encode::values(&mut first, RecordType::GetValues, []).unwrap();
         let whole = request("/echo", Connection::Keep, b"body");
-        let (first, last) = whole.split_at(whole.len() - 8);
-        stream.write_all(first).unwrap();
-        assert_eq!(record(&mut stream).0, RecordType::Stdout); // it is at work
+        let (begun, last) = whole.split_at(whole.len() - 8);
+        stream.write_all(&[begun, &first].concat()).unwrap();
+        assert_eq!(record(&mut stream).0, RecordType::GetValuesResult); // so it has seen the request's beginning
         worker.signal(Signal::SIGTERM);
         stream.write_all(last).unwrap();
         assert!(response(&mut stream).0.ends_with(b"body"));

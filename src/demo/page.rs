@@ -107,6 +107,12 @@ pub fn wrong() -> Answer {
     Answer { status: "400 Bad Request", content_type: "text/plain; charset=utf-8", body }
 }
 
+/// The answer to a body that `/echo` does not keep.
+pub fn too_long(bound: u64) -> Answer {
+    let body = format!("The body is longer than {bound} bytes, the most that comes back.\n");
+    Answer { status: "413 Content Too Large", content_type: "text/plain; charset=utf-8", body }
+}
+
 fn text_page(facts: &[(&str, String)]) -> Answer {
     let mut body = "fpmd works.\n\n".to_owned();
     for (name, value) in facts {
