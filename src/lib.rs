@@ -22,5 +22,6 @@ pub mod systemd; //    readiness and inherited sockets
 pub mod cli; //        command lines, exit codes, terminal
 pub mod ctl; //        fpmctl
 pub mod demo; //       the built-in worker of `fpmd demo`
+pub mod gateway; //    fpmd-gateway, the data path of one pool
 pub mod master; //     fpmd
 pub mod spawn_fcgi; // spawn-fcgi, the old command line

@@ -8,6 +8,7 @@ pub mod cgroup;
 pub mod clock;
 pub mod daemon;
 pub mod errno;
+pub mod fdpass;
 pub mod host;
 pub mod legacy;
 pub mod limits;

@@ -1,0 +1,141 @@
+//! The parameters of one request: the content of its PARAMS stream, put together, checked once, and kept as it came.
+//! Nothing is parsed into maps: the few names that the gateway, its logs and its status page want are looked up. FastCGI
+//! 1.0, sections 3.4 and 5.2; names from RFC 3875.
+
+use crate::fcgi::pairs::{PairError, Pairs};
+
+/// The parameters of one request, as the web server sent them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Params {
+    bytes: Vec<u8>,
+}
+
+impl Params {
+    /// Adds the content of the next PARAMS record. A pair may straddle two.
+    ///
+    /// # Errors
+    /// All together would be longer than `bound` bytes; nothing is added then.
+    pub fn push(&mut self, content: &[u8], bound: usize) -> Result<(), PairError> {
+        if content.len() > bound.saturating_sub(self.bytes.len()) {
+            return Err(PairError::TooMany(bound));
+        }
+        self.bytes.extend_from_slice(content);
+        Ok(())
+    }
+
+    /// The stream is complete: are all pairs whole?
+    ///
+    /// # Errors
+    /// The last one is cut.
+    pub fn check(&self) -> Result<(), PairError> {
+        self.pairs().find_map(Result::err).map_or(Ok(()), Err)
+    }
+
+    /// All pairs in their order.
+    pub fn pairs(&self) -> Pairs<'_> {
+        Pairs::new(&self.bytes)
+    }
+
+    /// The value of the first parameter with this name; names are case-sensitive.
+    pub fn value(&self, name: &str) -> Option<&[u8]> {
+        let mut pairs = self.pairs().map_while(Result::ok);
+        pairs.find(|(key, _)| *key == name.as_bytes()).map(|(_, value)| value)
+    }
+
+    /// As `value`, empty where there is none.
+    pub fn text(&self, name: &str) -> &[u8] {
+        self.value(name).unwrap_or_default()
+    }
+
+    /// REQUEST_METHOD.
+    pub fn method(&self) -> &[u8] {
+        self.text("REQUEST_METHOD")
+    }
+
+    /// What the browser asked for, query included where the web server gives it: REQUEST_URI, else SCRIPT_NAME.
+    pub fn uri(&self) -> &[u8] {
+        self.value("REQUEST_URI").unwrap_or_else(|| self.text("SCRIPT_NAME"))
+    }
+
+    /// QUERY_STRING, without its question mark.
+    pub fn query(&self) -> &[u8] {
+        self.text("QUERY_STRING")
+    }
+
+    /// SCRIPT_NAME: the URL path of the script.
+    pub fn script_name(&self) -> &[u8] {
+        self.text("SCRIPT_NAME")
+    }
+
+    /// SCRIPT_FILENAME: the file that answers.
+    pub fn script(&self) -> &[u8] {
+        self.text("SCRIPT_FILENAME")
+    }
+
+    /// REMOTE_USER, after authentication.
+    pub fn user(&self) -> &[u8] {
+        self.text("REMOTE_USER")
+    }
+
+    /// CONTENT_LENGTH, where it is a number.
+    pub fn content_length(&self) -> Option<u64> {
+        std::str::from_utf8(self.value("CONTENT_LENGTH")?).ok()?.parse().ok()
+    }
+
+    /// The whole stream, as it can be sent again.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Forgets everything but the memory, of which it keeps at most `keep` bytes.
+    pub fn clear(&mut self, keep: usize) {
+        self.bytes.clear();
+        self.bytes.shrink_to(keep);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fcgi::pairs;
+
+    fn params(pairs: &[(&str, &str)]) -> Params {
+        let mut bytes = Vec::new();
+        for (name, value) in pairs {
+            pairs::encode(&mut bytes, name.as_bytes(), value.as_bytes()).unwrap();
+        }
+        Params { bytes }
+    }
+
+    #[test]
+    fn pairs_may_straddle_records() {
+        let whole = params(&[("A", "1"), ("QUERY_STRING", "x=y")]);
+        for cut in 0..whole.bytes.len() {
+            let mut parts = Params::default();
+            parts.push(&whole.bytes[..cut], 100).unwrap();
+            parts.push(&whole.bytes[cut..], 100).unwrap();
+            assert_eq!(parts.query(), b"x=y");
+            assert_eq!(parts.check(), Ok(()));
+        }
+    }
+
+    #[test]
+    fn excess_and_cut_pairs_are_errors() {
+        let mut params = Params::default();
+        assert_eq!(params.push(&[0; 11], 10), Err(PairError::TooMany(10)));
+        params.push(&[0; 10], 10).unwrap();
+        assert_eq!(params.push(&[0], 10), Err(PairError::TooMany(10)));
+        params.clear(0);
+        params.push(&[5, 5, b'a'], 10).unwrap();
+        assert_eq!(params.check(), Err(PairError::Truncated));
+        assert_eq!(params.value("a"), None);
+    }
+
+    #[test]
+    fn the_uri_falls_back_to_the_script() {
+        assert_eq!(params(&[("SCRIPT_NAME", "/a")]).uri(), b"/a");
+        assert_eq!(params(&[("SCRIPT_NAME", "/a"), ("REQUEST_URI", "/b?c")]).uri(), b"/b?c");
+        assert_eq!(params(&[("CONTENT_LENGTH", "12")]).content_length(), Some(12));
+        assert_eq!(params(&[("CONTENT_LENGTH", "")]).content_length(), None);
+    }
+}
