@@ -1,77 +1,39 @@
-//! The timer heap: at most one deadline a key, the next one at hand, nothing to wake up for when it is empty.
+//! The loop's timers: at most one deadline a key, the next one at hand, nothing to wake up for when there is none.
 
-use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
-use std::hash::Hash;
 use std::time::Duration;
 
 use crate::ids::Moment;
+use crate::policy::agenda::Agenda;
 
-/// Deadlines by key. Moving or clearing one leaves its old heap entry behind, which is skipped when it surfaces.
+/// Deadlines by key.
 #[derive(Debug)]
-pub struct Timers<K> {
-    deadlines: HashMap<K, Moment>,
-    heap: BinaryHeap<Reverse<(Moment, K)>>,
-}
+pub struct Timers<K>(Agenda<K>);
 
-impl<K: Copy + Eq + Hash + Ord> Timers<K> {
+impl<K: Copy + Ord> Timers<K> {
     /// No deadline.
     pub fn new() -> Timers<K> {
-        Timers { deadlines: HashMap::new(), heap: BinaryHeap::new() }
+        Timers(Agenda::new())
     }
 
     /// Sets, moves or (with `None`) clears the deadline of `key`.
     pub fn set(&mut self, key: K, deadline: Option<Moment>) {
-        let Some(moment) = deadline else {
-            self.deadlines.remove(&key);
-            return;
-        };
-        if self.deadlines.insert(key, moment) != Some(moment) {
-            self.heap.push(Reverse((moment, key)));
-        }
-        self.drop_stale_bulk();
+        self.0.set(key, deadline);
     }
 
     /// A key whose deadline has come, the earliest first; its deadline is cleared.
     pub fn expired(&mut self, now: Moment) -> Option<K> {
-        let (moment, key) = self.earliest()?;
-        if moment > now {
-            return None;
-        }
-        self.heap.pop();
-        self.deadlines.remove(&key);
-        Some(key)
+        self.0.pop_due(now)
     }
 
     /// How long to wait from `now`; `None` is for ever. Rounded up to milliseconds, epoll's unit, so that a wait never
     /// ends just before its deadline and spins.
-    pub fn wait(&mut self, now: Moment) -> Option<Duration> {
-        let (moment, _) = self.earliest()?;
-        let micros = moment.since(now).as_micros();
+    pub fn wait(&self, now: Moment) -> Option<Duration> {
+        let micros = self.0.next()?.since(now).as_micros();
         Some(Duration::from_millis(u64::try_from(micros.div_ceil(1000)).unwrap_or(u64::MAX)))
-    }
-
-    /// The earliest live entry, after dropping stale ones above it.
-    fn earliest(&mut self) -> Option<(Moment, K)> {
-        while let Some(Reverse((moment, key))) = self.heap.peek() {
-            if self.deadlines.get(key) == Some(moment) {
-                return Some((*moment, *key));
-            }
-            self.heap.pop();
-        }
-        None
-    }
-
-    /// Keeps the heap in proportion to the live deadlines when keys move often.
-    fn drop_stale_bulk(&mut self) {
-        if self.heap.len() > 64 && self.heap.len() > 4 * self.deadlines.len() {
-            let deadlines = &self.deadlines;
-            self.heap.retain(|Reverse((moment, key))| deadlines.get(key) == Some(moment));
-        }
     }
 }
 
-impl<K: Copy + Eq + Hash + Ord> Default for Timers<K> {
+impl<K: Copy + Ord> Default for Timers<K> {
     fn default() -> Self {
         Timers::new()
     }
@@ -125,14 +87,5 @@ mod tests {
         timers.set(1, Some(Moment(Duration::from_micros(1_001))));
         assert_eq!(timers.wait(at(0)), Some(Duration::from_millis(2)));
         assert_eq!(timers.wait(at(5)), Some(Duration::ZERO));
-    }
-
-    #[test]
-    fn the_heap_stays_in_proportion() {
-        let mut timers = Timers::new();
-        for millis in 0..10_000 {
-            timers.set(1, Some(at(millis)));
-        }
-        assert!(timers.heap.len() <= 65, "{} entries for one deadline", timers.heap.len());
     }
 }

@@ -39,7 +39,7 @@ impl Demo {
             dispatch: None,
             user,
             group: None,
-            env: &[],
+            env: &[("FPMD_POOL".to_owned(), "demo".to_owned())],
             control_socket: None,
             runtime_dir: Some(&self.directory),
         };

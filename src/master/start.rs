@@ -33,7 +33,7 @@ use crate::log::{self, LogError};
 use crate::os::activity::Observer;
 use crate::os::daemon::{self, Role};
 use crate::os::host::Machine;
-use crate::os::{clock, limits, users, wait};
+use crate::os::{clock, limits, signal, users, wait};
 use crate::supervise::Supervisor;
 use crate::systemd::{self, Inherited, Notifier};
 
@@ -247,6 +247,7 @@ fn bring_up(
 ) -> Result<Master, Failure> {
     let system = |what| move |error: io::Error| Failure::System(what, error);
     let open_files = limits::raise_open_files().map_err(|error| Failure::Sentence(error.to_string()))?;
+    signal::ignore_write_signals().map_err(|error| Failure::Sentence(error.to_string()))?;
     wait::set_subreaper().map_err(|error| Failure::Sentence(error.to_string()))?;
     let poll = mio::Poll::new().map_err(system("make the event loop"))?;
     // Before anything that a signal should clean up.

@@ -112,14 +112,18 @@ impl Drop for Blocked {
     }
 }
 
-/// Makes writing to a closed pipe or socket an error (EPIPE) instead of our end. Workers get the default back.
+/// Makes writing to a closed pipe an error (EPIPE), and a file's growing past RLIMIT_FSIZE too (EFBIG), instead of our end.
+/// Workers get the defaults back.
 ///
 /// # Errors
 /// Never on Linux.
-pub fn ignore_sigpipe() -> Result<(), SignalError> {
-    // SAFETY: SIG_IGN runs no code of ours.
-    let result = unsafe { nix::sys::signal::signal(NixSignal::SIGPIPE, SigHandler::SigIgn) };
-    result.map(drop).map_err(|errno| SignalError::Ignore(errno.into()))
+pub fn ignore_write_signals() -> Result<(), SignalError> {
+    for signal in [NixSignal::SIGPIPE, NixSignal::SIGXFSZ] {
+        // SAFETY: SIG_IGN runs no code of ours.
+        let result = unsafe { nix::sys::signal::signal(signal, SigHandler::SigIgn) };
+        result.map_err(|errno| SignalError::Ignore(errno.into()))?;
+    }
+    Ok(())
 }
 
 /// Why a signal was not sent.
@@ -141,7 +145,7 @@ pub enum SignalError {
         /// Why.
         cause: Cause,
     },
-    /// SIGPIPE could not be ignored.
+    /// A signal could not be ignored.
     Ignore(Cause),
 }
 
@@ -154,7 +158,7 @@ impl fmt::Display for SignalError {
             SignalError::Forbidden { pid, signal, cause } => {
                 write!(f, "cannot send {signal} to process {pid}: {cause}")
             }
-            SignalError::Ignore(cause) => write!(f, "cannot ignore SIGPIPE: {cause}"),
+            SignalError::Ignore(cause) => write!(f, "cannot ignore SIGPIPE and SIGXFSZ: {cause}"),
         }
     }
 }

@@ -2,6 +2,7 @@
 //! Owns no state of pools or workers; `supervise` does. No clock: `now` is handed in.
 #![forbid(unsafe_code)]
 
+pub mod agenda;
 pub mod backoff;
 pub mod poll;
 

@@ -6,7 +6,6 @@
 //! `worker` one worker and `watch` the looks at it.
 #![forbid(unsafe_code)]
 
-mod agenda;
 mod daemon;
 mod effects;
 mod ends;

@@ -11,7 +11,6 @@ use crate::policy::Backoff;
 use crate::policy::backoff::{CEILING, next_delay};
 
 use super::action::Action;
-use super::agenda::Agenda;
 use super::effects::{Effects, JobId};
 use super::event::PoolPlan;
 use super::reload::Exchange;
@@ -19,6 +18,7 @@ use super::staff::Hunt;
 use super::view::Counters;
 use super::waits::Wait;
 use super::worker::{Edition, Worker};
+use crate::policy::agenda::Agenda;
 
 /// Where the pool is in its life.
 #[derive(Debug)]

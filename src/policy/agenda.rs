@@ -6,18 +6,19 @@ use crate::ids::Moment;
 
 /// Keys with the moments at which they are due.
 #[derive(Debug)]
-pub(super) struct Agenda<K> {
+pub struct Agenda<K> {
     moments: BTreeMap<K, Moment>,
     order: BTreeSet<(Moment, K)>,
 }
 
 impl<K: Copy + Ord> Agenda<K> {
-    pub(super) fn new() -> Agenda<K> {
+    /// Nothing is due.
+    pub fn new() -> Agenda<K> {
         Agenda { moments: BTreeMap::new(), order: BTreeSet::new() }
     }
 
     /// Replaces the key's moment; `None` removes it.
-    pub(super) fn set(&mut self, key: K, moment: Option<Moment>) {
+    pub fn set(&mut self, key: K, moment: Option<Moment>) {
         if let Some(old) = self.moments.remove(&key) {
             self.order.remove(&(old, key));
         }
@@ -28,18 +29,24 @@ impl<K: Copy + Ord> Agenda<K> {
     }
 
     /// The earliest moment.
-    pub(super) fn next(&self) -> Option<Moment> {
+    pub fn next(&self) -> Option<Moment> {
         self.order.first().map(|(moment, _)| *moment)
     }
 
     /// Takes the earliest entry if it is due.
-    pub(super) fn pop_due(&mut self, now: Moment) -> Option<K> {
+    pub fn pop_due(&mut self, now: Moment) -> Option<K> {
         let (moment, key) = *self.order.first()?;
         if moment > now {
             return None;
         }
         self.set(key, None);
         Some(key)
+    }
+}
+
+impl<K: Copy + Ord> Default for Agenda<K> {
+    fn default() -> Agenda<K> {
+        Agenda::new()
     }
 }
 
