@@ -1,8 +1,13 @@
-//! What fpmd knows of itself, as one `Snapshot`, and its renderers.
+//! What fpmd knows of itself and of requests, and how it is written: the snapshot, a pool's status page, the access log
+//! and the slow log.
 #![forbid(unsafe_code)]
 
+pub mod answer;
+pub mod histogram;
 mod human;
 pub mod json;
+pub mod page;
 pub mod snapshot;
+pub mod stamp;
 mod table;
 pub mod text;

@@ -1,0 +1,24 @@
+//! The answers that are given without a worker, as a worker would write them to FCGI_STDOUT: CGI header lines, an empty line,
+//! a body (RFC 3875 §6). php-fpm's headers for its status and ping pages; an answer to HEAD has no body.
+
+use super::page::{self, Asked, PoolPage};
+
+/// Pages of one moment are kept by nobody.
+const NOT_KEPT: &str = "Expires: Thu, 01 Jan 1970 00:00:00 GMT\r\n\
+    Cache-Control: no-cache, no-store, must-revalidate, max-age=0\r\n";
+
+/// The status page that the query asks for.
+pub fn status(page: &PoolPage<'_>, query: &[u8], method: &[u8]) -> Vec<u8> {
+    let asked = Asked::parse(query);
+    let mut out = format!("{NOT_KEPT}Content-Type: {}\r\n\r\n", asked.form.content_type());
+    if method != b"HEAD" {
+        out.push_str(&page::render(page, asked));
+    }
+    out.into_bytes()
+}
+
+/// The ping page.
+pub fn ping(response: &str, method: &[u8]) -> Vec<u8> {
+    let body = if method == b"HEAD" { "" } else { response };
+    format!("Content-Type: text/plain;charset=UTF-8\r\n{NOT_KEPT}\r\n{body}").into_bytes()
+}
