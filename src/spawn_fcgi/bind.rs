@@ -56,6 +56,26 @@ pub fn numeric_address(text: Option<&OsStr>) -> Result<IpAddr, Failure> {
         .map_err(|_| Failure::InvalidAddress(given.into()))
 }
 
+/// Finds out without a trace whether fpmd could listen there, for a caller who still waits for the answer. `path` is where a
+/// Unix socket would be.
+///
+/// # Errors
+/// As `listen_on`, as far as it can be known.
+pub fn ask_whether_free(endpoint: &Endpoint, path: Option<&Path>) -> Result<(), Failure> {
+    if let Some(path) = path
+        && legacy::has_owner(path).map_err(Failure::CreateSocket)?
+    {
+        return Err(Failure::SocketInUse);
+    }
+    if let Endpoint::Tcp { address, port } = endpoint {
+        let address = SocketAddr::new(numeric_address(address.as_deref())?, *port);
+        let socket = legacy::tcp_socket(&address).map_err(Failure::CreateSocket)?;
+        legacy::reuse_address(&socket).map_err(Failure::ReuseAddress)?;
+        legacy::bind_tcp(&socket, address).map_err(Failure::Bind)?;
+    }
+    Ok(())
+}
+
 fn listen_on_path(path: &Path, access: Access, backlog: i32) -> Result<OwnedFd, Failure> {
     remove_old_socket(path)?;
     let socket = legacy::unix_socket().map_err(Failure::CreateSocket)?;

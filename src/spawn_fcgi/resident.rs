@@ -8,9 +8,10 @@ use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
 use super::args::{Request, Style};
+use super::bind::ask_whether_free;
 use super::launch::{Identities, access, warn_without_group};
 use super::message::Failure;
-use super::supervise::{PHP_VARIABLES, Surroundings, configuration};
+use super::supervise::{PHP_VARIABLES, Surroundings, configuration, socket_path};
 use crate::os::legacy::{self, Program, c_string};
 use crate::os::users;
 use crate::wire::place::default_runtime_dir;
@@ -28,6 +29,8 @@ pub fn become_fpmd(request: &Request) -> Failure {
 
 fn start(request: &Request, around: &Surroundings) -> Result<std::convert::Infallible, Failure> {
     let configuration = configuration(request, around)?;
+    // fpmd goes on trying to get its socket; who asks for one pool wants to hear that it is taken.
+    ask_whether_free(&request.endpoint, socket_path(request, around).as_deref())?;
     let file = legacy::sealed_file(FPMD, &configuration.text).map_err(Failure::StartFpmd)?;
     let path = find_fpmd().ok_or_else(|| Failure::StartFpmd(io::ErrorKind::NotFound.into()))?;
     let mut arguments = vec![

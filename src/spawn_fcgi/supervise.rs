@@ -47,7 +47,7 @@ pub struct Configuration {
 /// An address that is none, and what TOML or a pool cannot express.
 pub fn configuration(request: &Request, around: &Surroundings) -> Result<Configuration, Failure> {
     let places = Places::of(request, around);
-    let name = pool_name(&request.endpoint);
+    let name = pool_name(&request.endpoint, &places);
     let mut pool = Table::new();
     pool.insert("dispatch".into(), "direct".into());
     pool.insert("command".into(), command(&request.application, &places)?);
@@ -63,12 +63,22 @@ pub fn configuration(request: &Request, around: &Surroundings) -> Result<Configu
     Ok(Configuration { pool: name, text: config.to_string() })
 }
 
+/// Where fpmd will make the socket, if it is a path.
+pub fn socket_path(request: &Request, around: &Surroundings) -> Option<PathBuf> {
+    match &request.endpoint {
+        Endpoint::Unix(path) => Some(Places::of(request, around).of_socket(path)),
+        Endpoint::Tcp { .. } => None,
+    }
+}
+
 /// Where relative paths start.
 struct Places<'a> {
     /// Our own working directory, as a path of our own root.
     here: &'a Path,
     /// `-c`.
     chroot: Option<PathBuf>,
+    /// `-S`.
+    bind_first: bool,
     /// The application's working directory, as a path of its root.
     work: PathBuf,
 }
@@ -79,13 +89,14 @@ impl Places<'_> {
         let chroot = request.privileged.as_ref().and_then(|p| p.chroot.as_ref()).map(|root| here.join(root));
         let start = if chroot.is_some() { Path::new("/") } else { here };
         let work = start.join(request.directory.as_deref().unwrap_or_default());
-        Places { here, chroot, work }
+        let bind_first = request.privileged.as_ref().is_some_and(|options| options.bind_first);
+        Places { here, chroot, bind_first, work }
     }
 
     /// A socket's path as fpmd sees it, which binds outside of the chroot.
-    fn of_socket(&self, path: &OsStr, bind_first: bool) -> PathBuf {
+    fn of_socket(&self, path: &OsStr) -> PathBuf {
         match &self.chroot {
-            Some(root) if !bind_first => {
+            Some(root) if !self.bind_first => {
                 let inside = Path::new(path);
                 root.join(inside.strip_prefix("/").unwrap_or(inside))
             }
@@ -164,8 +175,7 @@ fn insert_socket(
         }
         Endpoint::Unix(path) => path,
     };
-    let bind_first = request.privileged.as_ref().is_some_and(|options| options.bind_first);
-    pool.insert("listen".into(), text(places.of_socket(path, bind_first))?);
+    pool.insert("listen".into(), text(places.of_socket(path))?);
     pool.insert("listen_mode".into(), format!("{:04o}", around.socket_mode & 0o777).into());
     if let Some(Identities { socket, .. }) = &around.identities {
         if let Some(Uid(uid)) = socket.uid {
@@ -216,11 +226,11 @@ fn text(value: impl AsRef<OsStr>) -> Result<Value, Failure> {
 }
 
 /// The address with every character replaced that a pool's name cannot have, and its last 64 characters only.
-fn pool_name(endpoint: &Endpoint) -> String {
+fn pool_name(endpoint: &Endpoint, places: &Places<'_>) -> String {
     let address = match endpoint {
         Endpoint::Tcp { address: None, port } => format!("port-{port}"),
         Endpoint::Tcp { address: Some(address), port } => format!("{}-{port}", address.display()),
-        Endpoint::Unix(path) => path.to_string_lossy().into_owned(),
+        Endpoint::Unix(path) => places.of_socket(path).to_string_lossy().into_owned(),
     };
     let address = address.strip_suffix(".sock").unwrap_or(&address);
     let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
@@ -301,10 +311,10 @@ mode = "static"
         let made =
             translated("s --supervise -n -s run/a.sock -c jail -d srv -u www-data -G www -b -1 app", &around);
         let expected = r#"[global]
-control_socket = "/run/fpmd/run-a.sock"
+control_socket = "/run/fpmd/home-me-jail-run-a.sock"
 log = "stderr"
 
-[pool.run-a]
+[pool.home-me-jail-run-a]
 chroot = "/home/me/jail"
 clear_env = false
 command = ["/srv/app"]
@@ -318,9 +328,9 @@ listen_mode = "0640"
 listen_owner = "33"
 user = "33"
 
-[pool.run-a.env]
+[pool.home-me-jail-run-a.env]
 
-[pool.run-a.pm]
+[pool.home-me-jail-run-a.pm]
 max_children = 1
 mode = "static"
 "#;
@@ -395,11 +405,13 @@ mode = "static"
     #[test]
     fn every_name_is_a_pools_name() {
         let long = "x/".repeat(50);
-        for path in ["", "/", ".", "-", "/run/a.sock", "@a b", "é", &long] {
-            let name = pool_name(&Endpoint::Unix(path.into()));
+        let named = |line: &str| translated(line, &around(None)).pool;
+        for path in ["/", ".", "/-", "@a,b", "é", "/run/a.sock", &long] {
+            let name = named(&format!("s -s {path} /app"));
             assert!(PoolName::new(&name).is_ok(), "{path}: {name}");
         }
-        let address = Some("fe80::1".into());
-        assert_eq!(pool_name(&Endpoint::Tcp { address, port: 9 }), "fe80--1-9");
+        assert_eq!(named("s -s /run/a.sock /app"), "run-a");
+        assert_eq!(named("s -s a.sock /app"), "home-me-a");
+        assert_eq!(named("s -p 9 -a fe80::1 /app"), "fe80--1-9");
     }
 }

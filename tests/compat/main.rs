@@ -19,6 +19,7 @@ mod man;
 mod programs;
 mod run;
 mod scene;
+mod supervise;
 
 /// The program itself gives an application 100 ms to die; on a busy machine that is not always enough.
 const TRIES: usize = 6;

@@ -175,7 +175,7 @@ impl Caused {
 }
 
 /// Whether the process is there and is no zombie, which is its new parent's business.
-fn lives(pid: i32) -> bool {
+pub fn lives(pid: i32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
 }
