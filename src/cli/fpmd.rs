@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use super::{Ended, exit, values};
-use crate::config::model::Dispatch;
 
 /// The configuration file that is read where none is named.
 pub const DEFAULT_CONFIG: &str = "/etc/fpmd/fpmd.toml";
@@ -60,8 +59,8 @@ pub struct Run {
     #[arg(long, short, value_name = "N", default_value = "1", value_parser = values::workers)]
     pub workers: u32,
     /// Who accepts connections; "direct": the workers themselves
-    #[arg(long, value_name = "MODE", default_value = "direct", value_parser = values::dispatch)]
-    pub dispatch: Dispatch,
+    #[arg(long, value_name = "MODE", value_parser = values::dispatch)]
+    pub dispatch: Option<&'static str>,
     /// Path of the control socket for fpmctl
     #[arg(long, value_name = "CONTROL")]
     pub socket: Option<PathBuf>,
@@ -210,7 +209,7 @@ mod tests {
         let run = Run {
             listen: vec!["9000".into(), "@x".into()],
             workers: 4,
-            dispatch: Dispatch::Direct,
+            dispatch: Some("direct"),
             socket: Some("/tmp/c.sock".into()),
             user: Some("u".into()),
             group: Some("g".into()),
@@ -238,7 +237,7 @@ mod tests {
             ("fpmd run --listen 1", "COMMAND"),
             ("fpmd run --listen 1 /w", "unexpected argument"),
             ("fpmd run --listen 1 --workers 0 -- /w", "from 1 to"),
-            ("fpmd run --listen 1 --dispatch gateway -- /w", "not supported yet"),
+            ("fpmd run --listen 1 --dispatch shared -- /w", "'direct'"),
             ("fpmd run --listen 1 --env A -- /w", "NAME=VALUE"),
             ("fpmd dmeo", "'demo'"),
         ] {

@@ -4,10 +4,11 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::Path;
+use std::time::Duration;
 
 use super::keys::{self, Applies, Key, Section, Support};
 use super::model::{
-    Config, Dispatch, Global, Group, ListenAddress, LogFormat, LogTarget, PmMode, Pool, User,
+    Config, Dispatch, Gateway, Global, Group, ListenAddress, LogFormat, LogTarget, PmMode, Pool, User,
 };
 use super::pool::UNIX_ONLY;
 use super::values::{show_duration, show_mode, show_size};
@@ -66,6 +67,7 @@ fn global_value(global: &Global, name: &str) -> Option<String> {
         // What was included is in the dump itself.
         "include" => Some("[]".to_owned()),
         "runtime_dir" => Some(path(&global.runtime_dir)),
+        "gateway_user" => global.gateway_user.as_ref().map(|user| quote(&user.name)),
         "process_max" => Some(global.process_max.to_string()),
         "process_control_timeout" => Some(quote(&show_duration(global.process_control_timeout))),
         _ => None,
@@ -81,9 +83,7 @@ fn pool_value(pool: &Pool, name: &str) -> Option<String> {
         "listen" => Some(listen(&pool.listen)),
         "listen_backlog" => Some(pool.socket.backlog.to_string()),
         "command" => Some(array(pool.command.iter().map(|text| quote(text)))),
-        "dispatch" => Some(match pool.dispatch {
-            Dispatch::Direct => quote("direct"),
-        }),
+        "dispatch" => Some(quote(pool.dispatch.as_str())),
         "user" => pool.user.as_ref().map(|user| quote(&user.name)),
         "group" => pool.group.as_ref().map(|group| quote(&group.name)),
         "supplementary_groups" => pool.supplementary_groups.as_deref().map(groups),
@@ -104,6 +104,34 @@ fn pool_value(pool: &Pool, name: &str) -> Option<String> {
         "start_timeout" => Some(quote(&show_duration(pool.start_timeout))),
         "catch_workers_output" => Some(pool.catch_workers_output.to_string()),
         "decorate_workers_output" => Some(pool.decorate_workers_output.to_string()),
+        _ => match &pool.dispatch {
+            Dispatch::Direct => None,
+            Dispatch::Gateway(gateway) => gateway_value(gateway, name),
+        },
+    }
+}
+
+fn gateway_value(gateway: &Gateway, name: &str) -> Option<String> {
+    let time = |time: Option<Duration>| Some(quote(&show_duration(time.unwrap_or_default())));
+    let text = |text: &Option<String>| text.as_deref().map(quote);
+    match name {
+        "allowed_clients" => {
+            Some(array(gateway.allowed_clients.iter().map(|client| quote(&client.to_string()))))
+        }
+        "concurrency" => Some(gateway.concurrency.to_string()),
+        "status_path" => text(&gateway.status_path),
+        "ping_path" => text(&gateway.ping_path),
+        "ping_response" => Some(quote(&gateway.ping_response)),
+        "access_log" => gateway.access_log.as_deref().map(path),
+        "access_format" => Some(quote(&gateway.access_format)),
+        "slowlog" => gateway.slow.as_ref().map(|slow| path(&slow.path)),
+        "log_request_stderr" => Some(gateway.log_request_stderr.to_string()),
+        "request_slowlog_timeout" => time(gateway.slow.as_ref().map(|slow| slow.after)),
+        "request_terminate_timeout" => time(gateway.request_terminate_timeout),
+        "queue_timeout" => time(gateway.queue_timeout),
+        "queue_limit" => Some(gateway.queue_limit.to_string()),
+        "request_buffer" => Some(quote(&show_size(gateway.request_buffer))),
+        "response_buffer" => Some(quote(&show_size(gateway.response_buffer))),
         _ => None,
     }
 }
@@ -126,6 +154,10 @@ fn pm_value(pool: &Pool, name: &str) -> Option<String> {
         }),
         "max_children" => Some(pool.pm.max_children.to_string()),
         "max_requests" => Some(pool.pm.max_requests.to_string()),
+        "max_requests_jitter" => match &pool.dispatch {
+            Dispatch::Direct => None,
+            Dispatch::Gateway(gateway) => Some(gateway.max_requests_jitter.to_string()),
+        },
         _ => None,
     }
 }
@@ -172,8 +204,11 @@ fn key_text(name: &str) -> String {
     if !name.is_empty() && name.chars().all(bare) { name.to_owned() } else { quote(name) }
 }
 
-/// A TOML basic string.
+/// A TOML string: a literal one where a basic one would have to escape its quotes.
 fn quote(text: &str) -> String {
+    if text.contains('"') && !text.contains(|c: char| c == '\'' || c.is_control()) {
+        return format!("'{text}'");
+    }
     let mut out = String::with_capacity(text.len() + 2);
     out.push('"');
     for c in text.chars() {

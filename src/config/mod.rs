@@ -6,6 +6,7 @@
 
 mod dump;
 pub mod error;
+mod gateway;
 pub mod host;
 mod identity;
 mod include;
@@ -13,6 +14,7 @@ pub mod keys;
 mod listen;
 pub mod model;
 mod nearest;
+pub mod network;
 mod pool;
 mod resolve;
 mod source;
@@ -26,6 +28,7 @@ mod worker;
 
 pub use dump::{changed_until_restart, dump};
 pub use error::{Cause, Error, Errors, Place};
+pub use gateway::slot_directory;
 pub use host::Host;
 pub use model::Config;
 pub use resolve::{load, load_text};

@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use crate::ids::{Gid, PoolName, Signal, Uid};
 
+pub use super::network::Network;
+
 /// The whole configuration: global settings and pools in the order of their names.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
@@ -36,6 +38,8 @@ pub struct Global {
     pub control_group: Option<Group>,
     /// The directory of what lives as long as fpmd does; `/run/fpmd` as root.
     pub runtime_dir: PathBuf,
+    /// The user that gateways run as, with a group; `None` keeps fpmd's own.
+    pub gateway_user: Option<User>,
     /// How many workers all pools together may have; 0 is no limit.
     pub process_max: u32,
     /// How long a worker that got its `stop_signal` may take before SIGKILL.
@@ -192,10 +196,66 @@ pub struct SocketSettings {
 }
 
 /// Who accepts connections.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Dispatch {
     /// The workers, on the pool's own socket.
     Direct,
+    /// fpmd's gateway, which gives each request to a worker on a socket of that worker's own.
+    Gateway(Box<Gateway>),
+}
+
+impl Dispatch {
+    /// The word of the configuration.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Dispatch::Direct => "direct",
+            Dispatch::Gateway(_) => "gateway",
+        }
+    }
+}
+
+/// What can be set only where the gateway sees the requests.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gateway {
+    /// Who may connect over TCP; empty is everyone.
+    pub allowed_clients: Vec<Network>,
+    /// Requests that one worker serves at once, at least 1.
+    pub concurrency: u32,
+    /// URL path of the status page.
+    pub status_path: Option<String>,
+    /// URL path of the ping page; not that of the status page.
+    pub ping_path: Option<String>,
+    /// What the ping page says, not empty.
+    pub ping_response: String,
+    /// File that gets a line for each request.
+    pub access_log: Option<PathBuf>,
+    /// The form of that line: php-fpm's letters, or `json`.
+    pub access_format: String,
+    /// What is logged of slow requests, if anything.
+    pub slow: Option<SlowLog>,
+    /// Whether FCGI_STDERR is logged as well as sent to the web server.
+    pub log_request_stderr: bool,
+    /// How long a request may take from its dispatch.
+    pub request_terminate_timeout: Option<Duration>,
+    /// How long a request may wait for a worker.
+    pub queue_timeout: Option<Duration>,
+    /// How many requests may wait for a worker.
+    pub queue_limit: u32,
+    /// Bytes of a request body that are held in memory.
+    pub request_buffer: u64,
+    /// Bytes of a response that are held in memory.
+    pub response_buffer: u64,
+    /// Up to how many requests more than `max_requests` a worker serves.
+    pub max_requests_jitter: u32,
+}
+
+/// Where slow requests are logged, and which requests are slow.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SlowLog {
+    /// The file.
+    pub path: PathBuf,
+    /// After how long from its dispatch a request is slow; not longer than `request_terminate_timeout`.
+    pub after: Duration,
 }
 
 /// What a worker's environment is made of, in this order: nothing or fpmd's own, `pass`, USER and HOME, defaults of the
@@ -217,7 +277,7 @@ pub struct ProcessManagement {
     pub mode: PmMode,
     /// The number of workers of a static pool, at least 1.
     pub max_children: u32,
-    /// Requests after which a worker that can count them ends; 0 is never.
+    /// Requests after which a worker is replaced; 0 is never. In direct mode a worker that can count them ends by itself.
     pub max_requests: u32,
 }
 

@@ -12,7 +12,7 @@ use super::model::{
     Dispatch, Environment, KnownWorker, ListenAddress, PmMode, Pool, ProcessManagement, SocketSettings,
 };
 use super::walk::{Item, Report, Table, type_name};
-use super::{identity, worker};
+use super::{gateway, identity, worker};
 use crate::ids::PoolName;
 
 /// What all pools share while they are read.
@@ -37,12 +37,18 @@ pub(super) fn resolve(context: &mut Context<'_>, name: &PoolName, table: &Table<
     let identity = identity::read(report, table, host);
     let mut environment = worker::environment(report, table);
     let known = command.is_some().then_some(known_worker);
-    let pm = pm_table(report, table).and_then(|pm| management(report, table, &pm, known, &mut environment));
+    let pm_table = pm_table(report, table);
+    let around =
+        gateway::Around { host, runtime_dir: &context.runtime_dir, pool: name, listen: listen.as_deref() };
+    let dispatch = gateway::dispatch(report, table, pm_table.as_ref(), &around);
+    let pm = pm_table.and_then(|pm| {
+        management(report, table, &pm, known.map(|known| (known, &dispatch)), &mut environment)
+    });
     one_worker_an_address(report, table, listen.as_deref(), pm.as_ref());
     Some(Pool {
         name: name.clone(),
         socket,
-        dispatch: table.value(report, "dispatch", dispatch),
+        dispatch,
         user: identity.user,
         group: identity.group,
         supplementary_groups: identity.supplementary_groups,
@@ -90,12 +96,15 @@ fn management(
     report: &mut Report,
     table: &Table<'_>,
     pm: &Table<'_>,
-    known: Option<Option<KnownWorker>>,
+    known: Option<(Option<KnownWorker>, &Dispatch)>,
     environment: &mut Environment,
 ) -> Option<ProcessManagement> {
     pm.check_names(report, &[]);
     let mode = pm.value(report, "mode", pm_mode);
-    let max_requests = known.map(|known| worker::count_requests(report, table, pm, known, environment));
+    let max_requests = known.map(|(known, dispatch)| match dispatch {
+        Dispatch::Direct => worker::count_requests(report, table, pm, known, environment),
+        Dispatch::Gateway(_) => worker::leave_counting(report, table, pm, known, environment),
+    });
     // Given in the pool's own table it is misplaced, which is reported there.
     let max_children = if table.was_meant("max_children") {
         pm.optional(report, "max_children", |report, item| item.whole(report))
@@ -199,13 +208,6 @@ fn pm_table<'a>(report: &mut Report, table: &Table<'a>) -> Option<Table<'a>> {
         },
     };
     Some(Table { source: table.source, section: Section::Pm, path: table.key("pm"), offset, entries })
-}
-
-fn dispatch(report: &mut Report, item: &Item<'_>) -> Option<Dispatch> {
-    match item.choice(report)?.as_str() {
-        "direct" => Some(Dispatch::Direct),
-        later => item.not_yet(report, later),
-    }
 }
 
 fn pm_mode(report: &mut Report, item: &Item<'_>) -> Option<PmMode> {

@@ -11,11 +11,11 @@ use super::error::{Cause, Error, Errors, Place};
 use super::host::Host;
 use super::keys::Section;
 use super::listen::{self, Sockets};
-use super::model::{Config, Global, ListenAddress, LogFormat, LogLevel, LogTarget, Pool};
+use super::model::{Config, Dispatch, Global, ListenAddress, LogFormat, LogLevel, LogTarget, Pool};
 use super::pool::{self, Context};
 use super::source::Source;
 use super::walk::{Item, Report, Table, type_name};
-use super::{identity, include, nearest};
+use super::{gateway, identity, include, nearest};
 use crate::ids::PoolName;
 use crate::wire::place;
 
@@ -59,6 +59,10 @@ pub fn load_text(name: &str, text: &str, host: &dyn Host) -> Result<Config, Erro
         pools.read(&mut context, source, root);
     }
     check_process_max(&mut context.report, &global_table, &global, &pools);
+    let has_gateway = |pool: &Pool| matches!(pool.dispatch, Dispatch::Gateway(_));
+    if pools.resolved.values().any(has_gateway) {
+        gateway::check_user(&mut context.report, &global_table, global.gateway_user.as_ref(), host);
+    }
     match context.report.finish() {
         Some(errors) => Err(errors),
         None => Ok(Config { global, pools: pools.resolved }),
@@ -198,6 +202,7 @@ fn global(context: &mut Context<'_>, table: &Table<'_>) -> Global {
             .unwrap_or_else(|| place::control_socket(&runtime_dir)),
         control_group: table
             .optional(report, "control_group", |report, item| identity::group(report, item, *host)),
+        gateway_user: gateway::user(report, table, *host),
         process_max: table.value(report, "process_max", |report, item| item.whole(report)),
         process_control_timeout: table
             .value(report, "process_control_timeout", |report, item| item.time(report)),

@@ -8,7 +8,7 @@ use super::listen::normal;
 use super::model::{Group, User};
 use crate::ids::{Gid, Uid};
 
-/// A machine with the users root (0) and www-data (33), the groups root, www-data (33), adm (4) and video (44),
+/// A machine with the users root (0), www-data (33), joe (1000) and nobody (65534), the groups root, www-data (33), adm (4) and video (44),
 /// the programs /usr/bin/php-cgi and /usr/bin/app, and the directories /, /run, /srv and /var/log.
 #[derive(Debug, Clone)]
 pub struct FakeHost {
@@ -76,7 +76,7 @@ impl Host for FakeHost {
     }
 
     fn user(&self, name: &str) -> Result<Option<User>, String> {
-        const USERS: [(&str, u32); 3] = [("root", 0), ("www-data", 33), ("joe", 1000)];
+        const USERS: [(&str, u32); 4] = [("root", 0), ("www-data", 33), ("joe", 1000), ("nobody", 65_534)];
         let number = name.parse::<u32>().ok();
         let known = USERS.iter().find(|(known, uid)| *known == name || Some(*uid) == number);
         Ok(match (known, number) {

@@ -2,6 +2,7 @@
 //! mean harm.
 
 mod accepted;
+mod gateway;
 mod hostile;
 mod includes;
 mod machine;

@@ -254,6 +254,16 @@ impl<'a> Item<'a> {
         read.map_err(|sentence| self.refuse::<()>(report, sentence)).ok()
     }
 
+    /// A size in bytes.
+    pub(super) fn size(&self, report: &mut Report) -> Option<u64> {
+        match self.value {
+            DeValue::String(text) if text == "unlimited" => {
+                self.refuse(report, "'unlimited' is not a size here; write one such as \"64K\"")
+            }
+            _ => self.size_or_unlimited(report),
+        }
+    }
+
     /// A size in bytes; `unlimited` is the largest number.
     pub(super) fn size_or_unlimited(&self, report: &mut Report) -> Option<u64> {
         let read = match self.value {

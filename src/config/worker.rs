@@ -135,6 +135,32 @@ pub(super) fn count_requests(
     }
 }
 
+/// Reads `max_requests` for a gateway, which counts the requests of any worker: one that counts its own must not.
+pub(super) fn leave_counting(
+    report: &mut Report,
+    table: &Table<'_>,
+    pm: &Table<'_>,
+    known: Option<KnownWorker>,
+    environment: &mut Environment,
+) -> u32 {
+    let requests = pm.value(report, "max_requests", |report, item| item.whole(report));
+    let Some(KnownWorker::PhpCgi) = known else { return requests };
+    let passed = |name: &str| environment.pass.iter().any(|passed| passed == name);
+    let told = environment.set.get(PHP_REQUESTS).is_some_and(|text| text != "0");
+    if told || passed(PHP_REQUESTS) {
+        let name = if told { "env" } else { "pass_env" };
+        let sentence =
+            format!("{PHP_REQUESTS} is not needed: the gateway counts; write pm.max_requests instead");
+        table.fail(report, name, Cause::Value(sentence));
+    }
+    for name in [PHP_CHILDREN, PHP_REQUESTS] {
+        if !passed(name) {
+            environment.set.entry(name.to_owned()).or_insert_with(|| "0".to_owned());
+        }
+    }
+    requests
+}
+
 fn php_requests(
     report: &mut Report,
     table: &Table<'_>,

@@ -114,6 +114,7 @@ fn adopt_global(master: &mut Master, new: Global) {
         control_group: old.control_group.clone(),
         runtime_dir: old.runtime_dir.clone(),
         pid_file: old.pid_file.clone(),
+        gateway_user: old.gateway_user.clone(),
         ..new
     };
 }

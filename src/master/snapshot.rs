@@ -3,7 +3,7 @@
 //! Looked at only when someone asks, so that a pool that nobody asks about costs nothing.
 
 use super::Master;
-use crate::config::model::{Dispatch, PmMode, Pool};
+use crate::config::model::{PmMode, Pool};
 use crate::config::{self, Config};
 use crate::ids::{Moment, Pid, PoolName};
 use crate::os::activity::{self, Observation, Observer};
@@ -58,9 +58,7 @@ impl Master {
             process_manager: match settings.as_ref().map(|pool| pool.pm.mode) {
                 Some(PmMode::Static) | None => "static".to_owned(),
             },
-            dispatch: match settings.as_ref().map(|pool| pool.dispatch) {
-                Some(Dispatch::Direct) | None => "direct".to_owned(),
-            },
+            dispatch: settings.as_ref().map_or("direct", |pool| pool.dispatch.as_str()).to_owned(),
             generation: view.generation,
             start_time: wall_time(view.started, now),
             start_since: now.since(view.started).as_secs(),

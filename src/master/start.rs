@@ -24,7 +24,7 @@ use super::{Master, Starting, reload};
 use crate::cli::exit::Daemon as Exit;
 use crate::cli::fpmd::{Invocation, Place, Run};
 use crate::cli::output;
-use crate::config::model::{Config, Dispatch};
+use crate::config::model::Config;
 use crate::config::{self, Errors, Host};
 use crate::event::timer::Timers;
 use crate::event::token::Token;
@@ -156,9 +156,7 @@ fn run_one_pool(inherited: Taken, run: &Run) -> Result<(), Failure> {
         listen: &run.listen,
         command: &command,
         workers: run.workers,
-        dispatch: Some(match run.dispatch {
-            Dispatch::Direct => "direct",
-        }),
+        dispatch: run.dispatch,
         user: run.user.as_deref().or(own_user()),
         group: run.group.as_deref(),
         env: &run.env,

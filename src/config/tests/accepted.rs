@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::super::keys::{self, Default, Section};
-use super::super::model::{Dispatch, KnownWorker, ListenAddress, LogLevel, LogTarget, PmMode, Pool};
+use super::super::model::{KnownWorker, ListenAddress, LogLevel, LogTarget, PmMode, Pool};
 use super::super::{changed_until_restart, dump, load_text};
 use super::{FakeHost, MAIN, OWN_POOL, POOL, config};
 use crate::ids::Signal;
@@ -24,7 +24,7 @@ fn defaults_are_those_of_the_table() {
     assert_eq!(config.global.control_socket, PathBuf::from("/run/fpmd/fpmd.sock"));
     assert_eq!(config.global.process_control_timeout, Duration::from_secs(5));
     assert_eq!((pool.socket.backlog, pool.socket.mode), (4096, 0o660));
-    assert_eq!((pool.dispatch, pool.pm.mode), (Dispatch::Direct, PmMode::Static));
+    assert_eq!((pool.dispatch.as_str(), pool.pm.mode), ("gateway", PmMode::Static));
     assert_eq!((pool.stop_timeout, pool.start_timeout), (Duration::from_secs(30), Duration::from_secs(10)));
     assert_eq!(pool.stop_signal, Signal::TERM);
     assert!(pool.environment.clear && pool.catch_workers_output && pool.decorate_workers_output);
@@ -94,7 +94,7 @@ fn php_cgi_is_known_by_its_name() {
 
 #[test]
 fn php_cgi_gets_its_right_defaults_and_env_wins() {
-    let php = POOL.replace("/usr/bin/app", "/usr/bin/php-cgi");
+    let php = POOL.replace("/usr/bin/app", "/usr/bin/php-cgi") + "dispatch = \"direct\"\n";
     let set = |more: &str| {
         let pool = pool(&format!("{php}{more}\n"));
         let value = |name: &str| pool.environment.set.get(name).cloned().unwrap_or_default();

@@ -203,11 +203,7 @@ fn global_values_are_checked() {
 
 #[test]
 fn what_is_for_later_is_refused() {
-    assert_eq!(mistake("slowlog = \"/x\""), "f:6:1: pool.www.slowlog is not supported yet");
-    assert_eq!(
-        mistake("dispatch = \"gateway\""),
-        "f:6:12: pool.www.dispatch = \"gateway\" is not supported yet"
-    );
+    assert_eq!(mistake("prefork = \"on\""), "f:6:1: pool.www.prefork is not supported yet");
     assert_eq!(
         mistake("pm.mode = \"ondemand\""),
         "f:6:11: pool.www.pm.mode = \"ondemand\" is not supported yet"
@@ -254,25 +250,25 @@ fn pools_have_names() {
 #[test]
 fn requests_are_counted_by_workers_that_can() {
     assert_eq!(
-        mistake("pm.max_requests = 5"),
-        "f:6:19: pool.www.pm.max_requests: this worker does not count its requests, and fpmd does not see them in direct mode; only php-cgi has it so far"
+        mistake("dispatch = \"direct\"\npm.max_requests = 5"),
+        "f:7:19: pool.www.pm.max_requests: this worker does not count its requests, and fpmd does not see them in direct mode; only php-cgi has it so far"
     );
-    let php = POOL.replace("/usr/bin/app", "/usr/bin/php-cgi");
+    let php = POOL.replace("/usr/bin/app", "/usr/bin/php-cgi").replace("user", "dispatch = \"direct\"\nuser");
     assert_eq!(
         mistakes(&format!("{php}env = {{ PHP_FCGI_MAX_REQUESTS = \"9\" }}\npm.max_requests = 5\n")),
         [
-            "f:7:19: pool.www.pm.max_requests: is 5, but pool.www.env has PHP_FCGI_MAX_REQUESTS = \"9\"; leave one out"
+            "f:8:19: pool.www.pm.max_requests: is 5, but pool.www.env has PHP_FCGI_MAX_REQUESTS = \"9\"; leave one out"
         ]
     );
     assert_eq!(
         mistakes(&format!("{php}pass_env = [\"PHP_FCGI_MAX_REQUESTS\"]\npm.max_requests = 5\n")),
         [
-            "f:7:19: pool.www.pm.max_requests: pool.www.pass_env has PHP_FCGI_MAX_REQUESTS, which says it, too; leave one out"
+            "f:8:19: pool.www.pm.max_requests: pool.www.pass_env has PHP_FCGI_MAX_REQUESTS, which says it, too; leave one out"
         ]
     );
     assert_eq!(
         mistakes(&format!("{php}env = {{ PHP_FCGI_MAX_REQUESTS = \"many\" }}\n")),
-        ["f:6:7: pool.www.env: PHP_FCGI_MAX_REQUESTS = \"many\" is not a whole number"]
+        ["f:7:7: pool.www.env: PHP_FCGI_MAX_REQUESTS = \"many\" is not a whole number"]
     );
 }
 
