@@ -74,7 +74,7 @@ struct Master {
     /// Pipes of workers that said more than one turn takes.
     talkative: VecDeque<Token>,
     farewell: Farewell,
-    /// Why the one pool of `fpmd run` cannot start.
+    /// Why no pool serves after the start.
     failure: Option<String>,
     demo: Option<Demo>,
     started: Moment,

@@ -8,12 +8,11 @@ use std::time::Duration;
 use mio::Events;
 
 use super::control::{Outcome, PATIENCE};
-use super::source::Source;
 use super::{Master, Starting, reload};
 use crate::cli::output;
 use crate::config::model::LogTarget;
 use crate::event::token::Token;
-use crate::ids::{PoolName, Signal, Ticket};
+use crate::ids::{Signal, Ticket};
 use crate::log;
 use crate::os::daemon::Stderr;
 use crate::os::{clock, wait};
@@ -208,8 +207,8 @@ impl Master {
     /// Tells whoever started us that we serve, once, when the first configuration has been put in force.
     fn announce_readiness(&mut self) {
         let Some(starting) = self.starting.take() else { return };
-        if let (Source::Text { .. }, Some(reason)) = (&self.source, self.failed_pool()) {
-            self.failure = Some(reason);
+        if let Some(reasons) = self.nothing_serves() {
+            self.failure = Some(reasons);
             self.farewell = Farewell::Said;
             return;
         }
@@ -227,14 +226,18 @@ impl Master {
         }
     }
 
-    /// Why a pool could not open its sockets: in a daemon of many pools that is one pool's trouble, in `fpmd run` it is
-    /// the end.
-    fn failed_pool(&self) -> Option<String> {
-        let is_closed = |name: &PoolName| self.listeners.all(name).next().is_none();
-        self.supervisor.pools().find(|view| is_closed(&view.name)).map(|view| {
-            let reason = view.reason.clone().unwrap_or_else(|| "it does not listen".to_owned());
-            format!("cannot start pool {}: {reason}", view.name)
-        })
+    /// One pool that cannot open its sockets is that pool's trouble, and it tries again. If none of them can at start, then
+    /// whoever started us had better know: why, a line for each.
+    fn nothing_serves(&self) -> Option<String> {
+        let mut reasons = Vec::new();
+        for view in self.supervisor.pools() {
+            if self.listeners.all(&view.name).next().is_some() {
+                return None;
+            }
+            let unknown = || format!("cannot start pool {}: it does not listen", view.name);
+            reasons.push(view.reason.clone().unwrap_or_else(unknown));
+        }
+        (!reasons.is_empty()).then(|| reasons.join("\n"))
     }
 
     fn first_address(&self) -> Option<String> {
