@@ -2,11 +2,14 @@
 //! and the slow log.
 #![forbid(unsafe_code)]
 
+pub mod access;
 pub mod answer;
+mod escape;
 pub mod histogram;
 mod human;
 pub mod json;
 pub mod page;
+pub mod slow;
 pub mod snapshot;
 pub mod stamp;
 mod table;

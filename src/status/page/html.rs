@@ -3,10 +3,10 @@
 
 use std::fmt::Write;
 
-use super::escape::{markup, visible};
 use super::fields;
 use super::text::shown;
 use super::{Detail, PoolPage, ProcessState};
+use crate::status::escape::{markup, visible};
 
 const HEAD: &str = "<!DOCTYPE html PUBLIC \"-//W3C//DTD XHTML 1.0 Strict//EN\" \
     \"http://www.w3.org/TR/xhtml1/DTD/xhtml1-strict.dtd\">\n\

@@ -3,10 +3,10 @@
 
 use std::fmt::Write;
 
-use super::escape;
 use super::fields::{self, Field, PERCENTILES, Value};
 use super::text::finite;
 use super::{Detail, PoolPage};
+use crate::status::escape;
 use crate::status::histogram::Histogram;
 
 pub(super) fn render(page: &PoolPage<'_>, detail: Detail) -> String {

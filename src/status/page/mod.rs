@@ -2,7 +2,6 @@
 //! fields come first, with its names, order and units; ours follow them. Made of one plain struct; knows no clock and no
 //! process. php-fpm's manual, "FPM status page"; OpenMetrics 1.0.
 
-mod escape;
 mod fields;
 mod html;
 mod json;

@@ -2,9 +2,9 @@
 
 use std::fmt::Write;
 
-use super::escape;
 use super::fields::{self, Field, Value};
 use super::{Detail, PoolPage};
+use crate::status::escape;
 use crate::status::stamp::COMMON;
 
 /// Where values begin.

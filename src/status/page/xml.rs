@@ -2,10 +2,10 @@
 
 use std::fmt::Write;
 
-use super::escape::markup;
 use super::fields::{self, Field, PERCENTILES, Value};
 use super::text::shown;
 use super::{Detail, PoolPage};
+use crate::status::escape::markup;
 use crate::status::histogram::Histogram;
 
 pub(super) fn render(page: &PoolPage<'_>, detail: Detail) -> String {
