@@ -32,6 +32,7 @@ impl Master {
             Action::Signal { worker, signal } => self.signal(worker, signal),
             Action::StopIfIdle { worker, signal } => self.stop_if_idle(worker, signal),
             Action::Observe { worker } => self.observe(worker),
+            Action::Admit { .. } | Action::CloseIntake { .. } => {}
             Action::KillLeftovers { pool } => self.kill_leftovers(&pool),
             Action::Log { level, text } => log::log!(level, "{text}"),
             Action::Progress { ticket, text } => self.control.tell(ticket, text),

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use super::Master;
 use super::source::Source;
-use crate::config::model::{Config, Global, KnownWorker, Pool};
+use crate::config::model::{Config, Dispatch, Global, KnownWorker, Pool};
 use crate::config::{self, Errors};
 use crate::ids::{PoolName, Ticket};
 use crate::log;
 use crate::os::host::Machine;
-use crate::supervise::event::{Event, PoolPlan};
+use crate::supervise::event::{Event, Intake, PoolPlan};
 
 /// A checked configuration and the pools of it that are to be put in force.
 #[derive(Debug)]
@@ -95,6 +95,10 @@ fn plan(pool: &Pool, kill_timeout: Duration) -> PoolPlan {
         kill_timeout,
         start_timeout: pool.start_timeout,
         recycles: pool.known_worker == Some(KnownWorker::PhpCgi) && pool.pm.max_requests > 0,
+        intake: match pool.dispatch {
+            Dispatch::Direct => Intake::Shared,
+            Dispatch::Gateway(_) => Intake::Gateway,
+        },
     }
 }
 

@@ -58,7 +58,7 @@ pub struct PoolSnapshot {
     pub total_processes: u32,
     /// Workers started since the pool started, replacements included.
     pub started: u64,
-    /// Workers that ended with exit code 0.
+    /// Workers that ended with exit code 0, or after as many requests as they may serve.
     pub recycled: u64,
     /// Workers that ended otherwise without being asked to.
     pub crashed: u64,

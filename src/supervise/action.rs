@@ -1,5 +1,7 @@
 //! What the supervisor wants done. The master does each in order and answers where the action says so.
 
+use std::time::Duration;
+
 use crate::ids::{Generation, PoolName, Signal, Ticket, WorkerId};
 
 /// What the supervisor wants done.
@@ -57,6 +59,19 @@ pub enum Action {
     Observe {
         /// Which worker.
         worker: WorkerId,
+    },
+    /// Let the worker have requests: it is ready. Only where there is a gateway.
+    Admit {
+        /// Which worker.
+        worker: WorkerId,
+    },
+    /// The pool stops: its gateway takes in no more requests and serves those that wait, while the workers go on until it
+    /// has. Only where there is a gateway.
+    CloseIntake {
+        /// Which pool.
+        pool: PoolName,
+        /// What waits longer is refused.
+        within: Duration,
     },
     /// SIGKILL whatever the pool's former workers left behind: orphans, sessions, cgroup.
     KillLeftovers {

@@ -89,6 +89,12 @@ impl Supervisor {
                     self.with_home(worker, "StopSent", |pool, out| pool.stop_sent(now, worker, out));
                 }
             }
+            Event::Drained { worker } => {
+                // It may have crossed with the worker's end.
+                if self.out.home_of(worker).is_some() {
+                    self.with_home(worker, "Drained", |pool, out| pool.drained(worker, out));
+                }
+            }
             Event::Pool { pool, command, ticket } => self.command_pool(now, &pool, command, ticket),
             Event::Worker { worker, command, ticket } => self.command_worker(now, worker, command, ticket),
             Event::Stop { ticket } => self.stop(now, ticket),
@@ -202,6 +208,8 @@ impl Supervisor {
         match command {
             WorkerCommand::Drain => pool.retire(now, worker, job, &mut self.out),
             WorkerCommand::Kill => pool.kill(now, worker, job, &mut self.out),
+            WorkerCommand::Recycle => pool.recycle(now, worker, job, &mut self.out),
+            WorkerCommand::Terminate => pool.terminate(now, worker, job, &mut self.out),
         }
     }
 

@@ -35,7 +35,7 @@ impl Pool {
                 Some((Failure::CleanExit { recycles }, log::Level::Info))
             }
             Ending::Crashed => Some((Failure::Crash, log::Level::Warn)),
-            Ending::Unstarted | Ending::Killed | Ending::Asked => None,
+            Ending::Unstarted | Ending::Killed | Ending::Asked | Ending::Worn => None,
         };
         match failure {
             Some((failure, level)) if served => self.lost(now, &worker, failure, level, &sentence, out),
@@ -188,6 +188,7 @@ impl Pool {
             Ending::Unstarted => {}
             Ending::Killed => self.counters.killed += 1,
             Ending::Crashed => self.counters.crashed += 1,
+            Ending::Worn => self.counters.recycled += 1,
             Ending::Asked | Ending::Clean if status == ExitStatus::Code(0) => self.counters.recycled += 1,
             Ending::Asked | Ending::Clean => {}
         }

@@ -23,6 +23,17 @@ pub struct PoolPlan {
     pub start_timeout: Duration,
     /// Whether workers are expected to end with exit code 0 after a number of requests.
     pub recycles: bool,
+    /// How requests come to the workers.
+    pub intake: Intake,
+}
+
+/// How requests come to the workers of a pool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Intake {
+    /// They accept on the pool's own sockets: each takes what it gets as soon as it runs, and is watched from outside.
+    Shared,
+    /// The gateway gives each request to a worker that was admitted, and knows which have none.
+    Gateway,
 }
 
 /// What can happen.
@@ -93,6 +104,11 @@ pub enum Event {
         /// Which worker.
         worker: WorkerId,
     },
+    /// The gateway has no request for this worker and will have none: a `StopIfIdle` can succeed now.
+    Drained {
+        /// Which worker.
+        worker: WorkerId,
+    },
     /// A command about one pool.
     Pool {
         /// Which pool.
@@ -140,4 +156,8 @@ pub enum WorkerCommand {
     Drain,
     /// SIGKILL now.
     Kill,
+    /// It has served enough requests: as `Drain`, and counted as recycled.
+    Recycle,
+    /// Its request takes too long: the stop signal now, SIGKILL after a second; its replacement at once.
+    Terminate,
 }

@@ -3,12 +3,13 @@
 //! Owns every decision about the life of pools and workers; the master does what is decided and says what came of it.
 //! `daemon` is the whole, `pool` one pool's life, `staff` its numbers, `starts` and `ends` what its workers go
 //! through, `reload` the exchange of generations, `stop` the way to a pool's end, `waits` the clients that wait,
-//! `worker` one worker and `watch` the looks at it.
+//! `gateway` what is different where requests come through one, `worker` one worker and `watch` the looks at it.
 #![forbid(unsafe_code)]
 
 mod daemon;
 mod effects;
 mod ends;
+mod gateway;
 mod pool;
 mod reload;
 mod staff;

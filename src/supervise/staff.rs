@@ -142,6 +142,10 @@ impl Pool {
             self.hunt = None;
             return;
         }
+        if self.current.has_gateway() {
+            // Nothing is lost by draining one that is busy.
+            return self.drain_youngest(now, surplus, out);
+        }
         let current = self.current.generation;
         let mut hunt = self.hunt.take().unwrap_or_else(|| self.new_hunt());
         hunt.asked.take_if(|asked| !self.serves(*asked));
@@ -245,6 +249,8 @@ impl Pool {
     ) -> WorkerId {
         let id = out.new_worker(&self.name);
         let generation = edition.generation;
+        // A gateway's workers are let in when they are ready, so that one that still loads holds up no request.
+        let watched = watched || edition.has_gateway();
         out.push(Action::Start { pool: self.name.clone(), generation, worker: id });
         self.workers.insert(id, Worker::new(id, edition, origin, watched, now));
         id

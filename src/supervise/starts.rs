@@ -88,6 +88,9 @@ impl Pool {
         }
         let ready = worker.observed(now, activity);
         self.agenda.set(Due::Worker(id), worker.due());
+        if ready {
+            self.admit(id, out);
+        }
         self.hunted(id);
         if ready || self.hunt.is_some() {
             self.advance(now, out);
@@ -116,8 +119,12 @@ impl Pool {
         let due = worker.on_due(now, out);
         self.agenda.set(Due::Worker(id), worker.due());
         let Some(pid) = worker.pid() else { return };
+        if due == worker::Due::Assumed {
+            self.admit(id, out);
+        }
+        let Some(worker) = self.workers.get(&id) else { return };
         let plan = &worker.edition.plan;
-        let (stop, kill, start) = (plan.stop_timeout, plan.kill_timeout, plan.start_timeout);
+        let (stop, start) = (plan.stop_timeout, plan.start_timeout);
         let (level, event) = match due {
             worker::Due::Nothing => return,
             worker::Due::Assumed => (
@@ -129,8 +136,8 @@ impl Pool {
                 log::Level::Warn,
                 format!("still busy after {stop:?}, sending {} all the same", plan.stop_signal),
             ),
-            worker::Due::KillTimeout(signal) => {
-                (log::Level::Warn, format!("still there {kill:?} after {signal}, sending SIGKILL"))
+            worker::Due::KillTimeout(signal, grace) => {
+                (log::Level::Warn, format!("still there {grace:?} after {signal}, sending SIGKILL"))
             }
             worker::Due::Stuck => return self.abandon(id, out),
         };

@@ -47,6 +47,7 @@ impl Pool {
         self.hunt = None;
         self.reason = None;
         self.said = None;
+        self.close_intake(out);
         let jobs = job.into_iter().collect();
         self.state = State::Stopping { after, jobs, total: self.workers.len() };
         self.fail_waits_to_be_full(0, "it is being stopped", out);

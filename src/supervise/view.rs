@@ -13,7 +13,7 @@ use super::worker::{Duty, Process, Worker};
 pub struct Counters {
     /// Workers whose program ran, replacements included.
     pub started: u64,
-    /// Workers that ended with exit code 0.
+    /// Workers that ended with exit code 0, or after as many requests as they may serve.
     pub recycled: u64,
     /// Workers that ended otherwise without being asked to.
     pub crashed: u64,

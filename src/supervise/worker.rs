@@ -49,7 +49,7 @@ pub(super) enum Duty {
     /// End as soon as it is seen idle.
     Draining(Watch),
     /// End: the signal has been sent.
-    Stopping { signal: Signal, deadline: Moment },
+    Stopping { signal: Signal, grace: Duration, deadline: Moment },
     /// End: SIGKILL has been sent, or will be as soon as there is a process; nobody waits for it after the deadline.
     Killed { deadline: Option<Moment> },
 }
@@ -66,7 +66,7 @@ pub(super) enum Due {
     /// It was busy for `stop_timeout` and got its stop signal all the same.
     StopTimeout,
     /// It went on after its stop signal and got SIGKILL.
-    KillTimeout(Signal),
+    KillTimeout(Signal, Duration),
     /// It is still there long after SIGKILL: stuck in the kernel.
     Stuck,
 }
@@ -80,6 +80,8 @@ pub(super) enum Ending {
     Killed,
     /// After it was asked to, or while it was to leave anyway.
     Asked,
+    /// As `Asked`, since it had served enough.
+    Worn,
     /// By itself, exit code 0.
     Clean,
     /// By itself, otherwise.
@@ -105,6 +107,8 @@ pub(super) struct Worker {
     pub(super) process: Process,
     pub(super) duty: Duty,
     pub(super) seen: Option<Activity>,
+    /// It has served as many requests as it may.
+    pub(super) is_worn: bool,
     /// Clients that wait for its end.
     pub(super) waiters: Vec<JobId>,
     /// `Observe` and `StopIfIdle` that are not answered yet.
@@ -128,6 +132,7 @@ impl Worker {
             process: Process::Requested,
             duty,
             seen: None,
+            is_worn: false,
             waiters: Vec::new(),
             questions: 0,
         }
@@ -300,10 +305,10 @@ impl Worker {
                 }
                 Due::Nothing
             }
-            Duty::Stopping { signal, deadline } if *deadline <= now => {
-                let signal = *signal;
+            Duty::Stopping { signal, grace, deadline } if *deadline <= now => {
+                let (signal, grace) = (*signal, *grace);
                 self.kill(now, out);
-                Due::KillTimeout(signal)
+                Due::KillTimeout(signal, grace)
             }
             Duty::Serving | Duty::Retiring if hangs => self.give_up_start(now, out),
             Duty::Killed { deadline: Some(deadline) } if *deadline <= now => {
@@ -323,6 +328,7 @@ impl Worker {
             (Duty::Killed { .. }, ExitStatus::Signal { signal, .. }) if signal == Signal::KILL => {
                 Ending::Killed
             }
+            (Duty::Draining(_) | Duty::Stopping { .. }, _) if self.is_worn => Ending::Worn,
             (Duty::Draining(_) | Duty::Stopping { .. } | Duty::Killed { .. }, _) => Ending::Asked,
             (Duty::Joining(_) | Duty::Serving | Duty::Retiring, ExitStatus::Code(0)) => Ending::Clean,
             (Duty::Joining(_) | Duty::Serving | Duty::Retiring, _) => Ending::Crashed,
@@ -350,7 +356,8 @@ impl Worker {
 
     fn stopping(&self, now: Moment) -> Duty {
         let plan = &self.edition.plan;
-        Duty::Stopping { signal: plan.stop_signal, deadline: now.after(plan.kill_timeout) }
+        let grace = plan.kill_timeout;
+        Duty::Stopping { signal: plan.stop_signal, grace, deadline: now.after(grace) }
     }
 
     fn stop_at_last(&mut self, now: Moment, out: &mut Effects) -> Due {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::ids::{ExitStatus, Generation, Moment, Pid, PoolName, Signal, Ticket, WorkerId};
 use crate::status::snapshot::Activity;
 use crate::supervise::action::Action;
-use crate::supervise::event::{Event, PoolCommand, PoolPlan, WorkerCommand};
+use crate::supervise::event::{Event, Intake, PoolCommand, PoolPlan, WorkerCommand};
 use crate::supervise::{PoolState, PoolView, Supervisor, WorkerState};
 
 /// As by `kill -9` from outside.
@@ -39,6 +39,8 @@ pub(super) struct Process {
     pub(super) generation: Generation,
     pub(super) activity: Activity,
     pub(super) alive: bool,
+    /// Whether requests may come.
+    pub(super) admitted: bool,
     /// Whether it was sent any signal.
     pub(super) signalled: bool,
     program: Program,
@@ -90,6 +92,7 @@ pub(super) fn plan(pool: &str, children: u32) -> PoolPlan {
         kill_timeout: secs(5),
         start_timeout: secs(10),
         recycles: false,
+        intake: Intake::Shared,
     }
 }
 
@@ -305,6 +308,12 @@ impl Master {
                 }
             }
             Action::Observe { worker } => self.observe(*worker),
+            Action::Admit { worker } => {
+                let process = self.processes.get_mut(worker).unwrap();
+                assert!(process.alive && !process.admitted, "{worker:?} is admitted once");
+                process.admitted = true;
+            }
+            Action::CloseIntake { pool, .. } => assert!(self.known.contains(pool)),
             Action::Exit => self.exited = true,
         }
         self.actions.push(action);
@@ -341,6 +350,7 @@ impl Master {
             activity: self.activity,
             alive: true,
             signalled: false,
+            admitted: false,
             program: program.clone(),
         };
         self.processes.insert(worker, process);

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use crate::ids::{ExitStatus, Generation, Moment, Pid, Signal, Ticket, WorkerId};
 use crate::status::snapshot::Activity;
 use crate::supervise::action::Action;
-use crate::supervise::event::{Event, PoolCommand, WorkerCommand};
+use crate::supervise::event::{Event, Intake, PoolCommand, PoolPlan, WorkerCommand};
 use crate::supervise::{PoolState, Supervisor, WorkerState};
 
 use super::master::{KILLED, Master, Program, millis, name, plan, secs};
@@ -56,7 +56,19 @@ fn any_command() -> impl Strategy<Value = PoolCommand> {
 }
 
 fn any_worker_command() -> impl Strategy<Value = WorkerCommand> {
-    prop::sample::select(vec![WorkerCommand::Drain, WorkerCommand::Kill])
+    prop::sample::select(vec![
+        WorkerCommand::Drain,
+        WorkerCommand::Kill,
+        WorkerCommand::Recycle,
+        WorkerCommand::Terminate,
+    ])
+}
+
+/// Half of the pools have a gateway, and a reload may change that.
+fn any_intake(pool: &str, children: u32) -> PoolPlan {
+    let intake =
+        if (pool.len() + children as usize).is_multiple_of(2) { Intake::Gateway } else { Intake::Shared };
+    PoolPlan { intake, ..plan(pool, children) }
 }
 
 fn any_step() -> impl Strategy<Value = Step> {
@@ -79,7 +91,7 @@ fn take(master: &mut Master, step: &Step, ticket: u64) {
     let pick = |index: usize| workers.get(index % workers.len().max(1)).copied();
     match step.clone() {
         Step::Configure { pool, children } => {
-            master.configure(vec![plan(POOLS[pool], children)], Some(ticket))
+            master.configure(vec![any_intake(POOLS[pool], children)], Some(ticket))
         }
         Step::Remove { pool } => master.send(Event::Configure {
             plans: Vec::new(),
@@ -251,8 +263,10 @@ fn pool_of(action: &Action) -> Option<&crate::ids::PoolName> {
         | Action::CloseListeners { pool }
         | Action::ForgetSettings { pool, .. }
         | Action::Start { pool, .. }
+        | Action::CloseIntake { pool, .. }
         | Action::KillLeftovers { pool } => Some(pool),
-        Action::Signal { .. }
+        Action::Admit { .. }
+        | Action::Signal { .. }
         | Action::StopIfIdle { .. }
         | Action::Observe { .. }
         | Action::Log { .. }
@@ -271,7 +285,7 @@ fn any_event() -> impl Strategy<Value = (Event, u64)> {
     let event = prop_oneof![
         1 => (prop::collection::vec((prop::sample::select(POOLS.to_vec()), 0u32..4), 0..3), any::<bool>(), ticket())
             .prop_map(|(plans, remove, ticket)| Event::Configure {
-                plans: plans.into_iter().map(|(pool, children)| plan(pool, children)).collect(),
+                plans: plans.into_iter().map(|(pool, children)| any_intake(pool, children)).collect(),
                 removed: if remove { vec![name("www")] } else { Vec::new() },
                 ticket,
             }),
@@ -286,6 +300,7 @@ fn any_event() -> impl Strategy<Value = (Event, u64)> {
             .prop_map(|(worker, status)| Event::Exited { worker, status }),
         2 => (worker(), any_activity()).prop_map(|(worker, activity)| Event::Observed { worker, activity }),
         1 => worker().prop_map(|worker| Event::StopSent { worker }),
+        1 => worker().prop_map(|worker| Event::Drained { worker }),
         1 => (pool(), any_command(), ticket())
             .prop_map(|(pool, command, ticket)| Event::Pool { pool, command, ticket }),
         1 => (worker(), any_worker_command(), ticket())

@@ -1,0 +1,148 @@
+//! Pools with a gateway: who is admitted when, and what the gateway's word does to a worker.
+
+use crate::ids::{Signal, WorkerId};
+use crate::status::snapshot::Activity;
+use crate::supervise::WorkerState;
+use crate::supervise::action::Action;
+use crate::supervise::event::{Event, Intake, PoolCommand, PoolPlan, WorkerCommand};
+
+use super::master::{Master, Program, millis, name, plan, secs};
+
+fn gateway_plan(children: u32) -> PoolPlan {
+    PoolPlan { intake: Intake::Gateway, ..plan("www", children) }
+}
+
+fn with_gateway(children: u32) -> Master {
+    let mut master = Master::new();
+    master.configure(vec![gateway_plan(children)], None);
+    master.run(secs(60));
+    master
+}
+
+fn tell(master: &mut Master, worker: u64, command: WorkerCommand) {
+    master.send(Event::Worker { worker: WorkerId(worker), command, ticket: None });
+}
+
+fn state(master: &Master, worker: u64) -> Option<WorkerState> {
+    let view = master.view("www");
+    view.workers.iter().find(|view| view.id == WorkerId(worker)).map(|view| view.state)
+}
+
+#[test]
+fn a_worker_is_admitted_when_it_is_ready_and_not_before() {
+    let mut master = Master::new();
+    master.activity = Activity::Busy;
+    master.configure(vec![gateway_plan(2)], None);
+    master.run(secs(1));
+    assert!(!master.processes[&WorkerId(1)].admitted);
+    master.everyone_is(Activity::Idle);
+    master.run(millis(100));
+    assert!(master.processes.values().all(|process| process.admitted));
+    assert_eq!(state(&master, 1), Some(WorkerState::Running));
+}
+
+#[test]
+fn a_worker_that_cannot_be_seen_is_admitted_after_start_timeout() {
+    let mut master = Master::new();
+    master.activity = Activity::Unknown;
+    master.configure(vec![gateway_plan(1)], None);
+    master.run(secs(9));
+    assert!(!master.processes[&WorkerId(1)].admitted);
+    master.run(secs(2));
+    assert!(master.processes[&WorkerId(1)].admitted);
+}
+
+#[test]
+fn without_a_gateway_nobody_is_admitted() {
+    let master = Master::with_www(2);
+    assert!(master.processes.values().all(|process| !process.admitted));
+}
+
+#[test]
+fn a_terminated_worker_is_replaced_at_once_and_killed_a_second_later() {
+    let mut master = with_gateway(2);
+    master.everyone_is(Activity::Busy);
+    master.programs.insert(("www".to_owned(), 1), Program::Stubborn);
+    tell(&mut master, 1, WorkerCommand::Kill);
+    master.run(secs(1));
+    let stubborn = *master.alive("www").last().unwrap();
+    let before = master.starts();
+    tell(&mut master, stubborn.0, WorkerCommand::Terminate);
+    assert_eq!(master.starts(), before + 1, "its replacement does not wait for its end");
+    assert!(master.position(&Action::Signal { worker: stubborn, signal: Signal::TERM }).is_some());
+    master.run(millis(900));
+    let kill = Action::Signal { worker: stubborn, signal: Signal::KILL };
+    assert_eq!(master.position(&kill), None);
+    master.run(millis(200));
+    assert!(master.position(&kill).is_some());
+    assert_eq!(master.logged("still there 1s after SIGTERM, sending SIGKILL"), 1);
+    assert_eq!(master.alive("www").len(), 2);
+    assert_eq!(master.view("www").counters.crashed, 0);
+}
+
+#[test]
+fn a_worn_worker_goes_when_its_replacement_serves() {
+    let mut master = with_gateway(2);
+    master.activity = Activity::Busy;
+    tell(&mut master, 1, WorkerCommand::Recycle);
+    master.run(secs(1));
+    let ask = Action::StopIfIdle { worker: WorkerId(1), signal: Signal::TERM };
+    assert_eq!(master.position(&ask), None, "the new one still loads");
+    master.everyone_is(Activity::Idle);
+    master.run(secs(1));
+    assert!(master.position(&ask).is_some());
+    assert_eq!(master.alive("www").len(), 2);
+    assert_eq!(master.view("www").counters.recycled, 1);
+}
+
+#[test]
+fn many_worn_workers_at_once_all_go() {
+    let mut master = with_gateway(2);
+    for worker in [1, 2] {
+        tell(&mut master, worker, WorkerCommand::Recycle);
+    }
+    master.run(secs(1));
+    let third = master.alive("www")[0];
+    tell(&mut master, third.0, WorkerCommand::Recycle);
+    master.run(secs(2));
+    assert_eq!(master.alive("www").len(), 2);
+    assert_eq!(master.view("www").counters.recycled, 3);
+}
+
+#[test]
+fn a_drained_worker_is_asked_at_once() {
+    let mut master = with_gateway(1);
+    master.everyone_is(Activity::Busy);
+    master.command("www", PoolCommand::Restart, 1);
+    master.run(secs(5));
+    assert_eq!(master.alive_of("www", 1).len(), 1);
+    master.everyone_is(Activity::Idle);
+    master.send(Event::Drained { worker: WorkerId(1) });
+    assert_eq!(master.alive_of("www", 1), []);
+    assert!(master.answer(1).is_some_and(|answer| answer.is_ok()));
+    master.send(Event::Drained { worker: WorkerId(1) });
+}
+
+#[test]
+fn a_pool_that_stops_closes_its_intake_before_it_drains() {
+    let mut master = with_gateway(2);
+    master.command("www", PoolCommand::Stop, 1);
+    let closed = master.position(&Action::CloseIntake { pool: name("www"), within: secs(15) });
+    let asked = master.position(&Action::StopIfIdle { worker: WorkerId(1), signal: Signal::TERM });
+    assert!(closed.is_some() && closed < asked);
+}
+
+#[test]
+fn surplus_workers_drain_without_a_search() {
+    let mut master = with_gateway(4);
+    master.everyone_is(Activity::Busy);
+    master.command("www", PoolCommand::Scale(2), 1);
+    master.run(secs(1));
+    for worker in [3, 4] {
+        assert_eq!(state(&master, worker), Some(WorkerState::Draining));
+    }
+    for worker in [1, 2] {
+        let ask = Action::StopIfIdle { worker: WorkerId(worker), signal: Signal::TERM };
+        assert_eq!(master.position(&ask), None, "a drained worker gets no more requests");
+    }
+}
