@@ -14,10 +14,12 @@ mod step;
 
 use std::ffi::{CString, OsStr};
 use std::fmt;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::Arc;
 
+use nix::errno::Errno;
 use nix::unistd::ForkResult;
 
 use crate::ids::{Gid, Pid, Signal, Uid};
@@ -34,6 +36,8 @@ pub use step::{Step, StepError};
 pub struct Spawn {
     /// The absolute path of the program, inside `chroot`.
     pub program: CString,
+    /// The program itself, by [`open_image`], for a user who may not reach its path. A binary, not a script.
+    pub image: Option<Arc<OwnedFd>>,
     /// The argument vector; the first entry is the program's name for itself, usually `program` again.
     pub arguments: Vec<CString>,
     /// The whole environment.
@@ -56,11 +60,23 @@ pub struct Spawn {
     pub chroot: Option<CString>,
     /// Real, effective and saved user; `None` keeps ours.
     pub uid: Option<Uid>,
+    /// What it keeps of root's powers.
+    pub privileges: Privileges,
     /// Working directory inside `chroot`, entered with the new user's rights; `None` is ours, or `/` in a chroot.
     pub directory: Option<CString>,
     /// The signal that it gets when the *thread* that started it ends; programs with the setuid bit or file
     /// capabilities lose this at their exec (`prctl(2)`, PR_SET_PDEATHSIG).
     pub parent_death: Option<Signal>,
+}
+
+/// What a process keeps of root's powers, besides its user and groups.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Privileges {
+    /// What its user has.
+    Keep,
+    /// None, for good: all capability sets are empty (capabilities(7)), and no program that it runs can regain any
+    /// (PR_SET_NO_NEW_PRIVS). Where fpmd may not empty the bounding set (it is not root), that stays.
+    None,
 }
 
 /// Whether a process leads a session of its own.
@@ -126,6 +142,7 @@ impl Spawn {
         let program = arguments.first().cloned().ok_or(SpawnError::NoProgram)?;
         Ok(Spawn {
             program,
+            image: None,
             arguments,
             environment,
             session: Session::New,
@@ -137,6 +154,7 @@ impl Spawn {
             gid: None,
             chroot: None,
             uid: None,
+            privileges: Privileges::Keep,
             directory: None,
             parent_death: None,
         })
@@ -149,6 +167,14 @@ impl Spawn {
 /// It contains a NUL byte.
 pub fn path(path: &Path) -> Result<CString, SpawnError> {
     text("path", path.as_os_str())
+}
+
+/// Opens a program so that whoever it is run as need not be able to reach its path.
+///
+/// # Errors
+/// There is none.
+pub fn open_image(path: &Path) -> Result<Arc<OwnedFd>, Errno> {
+    prepare::open_image(path).map(Arc::new)
 }
 
 fn text(what: &'static str, value: &OsStr) -> Result<CString, SpawnError> {

@@ -2,7 +2,7 @@
 //! no lock is taken, nothing can panic. Everything was prepared in the parent; here it is only done, in `Step::ORDER`.
 
 use std::ffi::CStr;
-use std::os::fd::{BorrowedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::ptr;
 
 use nix::errno::Errno;
@@ -11,7 +11,7 @@ use nix::sys::resource::{Resource, rlim_t, setrlimit};
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{self, Gid, Pid, Uid};
 
-use super::{Session, Step, report};
+use super::{Privileges, Session, Step, report};
 use crate::ids::Signal;
 
 /// What the child does, in the form that its system calls take.
@@ -30,6 +30,9 @@ pub(super) struct Plan<'a> {
     pub gid: Option<Gid>,
     pub chroot: Option<&'a CStr>,
     pub uid: Option<Uid>,
+    pub privileges: Privileges,
+    /// Close-on-exec; instead of `program`.
+    pub image: Option<BorrowedFd<'a>>,
     pub directory: Option<&'a CStr>,
     /// Who forks.
     pub parent: Pid,
@@ -89,7 +92,15 @@ fn take(step: Step, plan: &Plan<'_>) -> Result<(), Errno> {
         Step::Group => plan.gid.map_or(Ok(()), |gid| unistd::setresgid(gid, gid, gid)),
         Step::Root => plan.chroot.map_or(Ok(()), unistd::chroot),
         Step::RootDirectory => plan.chroot.map_or(Ok(()), |_| unistd::chdir(c"/")),
+        Step::Bounds => match plan.privileges {
+            Privileges::None => empty_bounding_set(),
+            Privileges::Keep => Ok(()),
+        },
         Step::User => plan.uid.map_or(Ok(()), |uid| unistd::setresuid(uid, uid, uid)),
+        Step::Privileges => match plan.privileges {
+            Privileges::None => give_up_privileges(),
+            Privileges::Keep => Ok(()),
+        },
         Step::Directory => plan.directory.map_or(Ok(()), unistd::chdir),
         Step::ParentDeath => plan.parent_death.map_or(Ok(()), |signal| follow(plan.parent, signal)),
         Step::Execute => execute(plan),
@@ -156,10 +167,50 @@ fn follow(parent: Pid, signal: Signal) -> Result<(), Errno> {
     if unistd::getppid() == parent { Ok(()) } else { Err(Errno::ESRCH) }
 }
 
+/// The highest number that a capability can have: the sets are 64 bits wide.
+const LAST_CAPABILITY: libc::c_ulong = 63;
+
+fn empty_bounding_set() -> Result<(), Errno> {
+    for capability in 0..=LAST_CAPABILITY {
+        // SAFETY: PR_CAPBSET_DROP takes a number.
+        let dropped = Errno::result(unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) });
+        match dropped {
+            Ok(_) => {}
+            // Beyond the last one that this kernel knows; or not root, who alone may do this.
+            Err(Errno::EINVAL | Errno::EPERM) => return Ok(()),
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(())
+}
+
+fn give_up_privileges() -> Result<(), Errno> {
+    // Version 3 of the header of capset(2), for ourselves; then two words each of effective, permitted, inheritable.
+    const HEADER: [u32; 2] = [0x2008_0522, 0];
+    const NONE: [u32; 6] = [0; 6];
+    // SAFETY: capset(2) reads a header of two words and the two triples that version 3 asks for.
+    Errno::result(unsafe { libc::syscall(libc::SYS_capset, HEADER.as_ptr(), NONE.as_ptr()) })?;
+    let (clear, zero) = (libc::PR_CAP_AMBIENT_CLEAR_ALL, 0 as libc::c_ulong);
+    // SAFETY: PR_CAP_AMBIENT takes numbers; a kernel before 4.3 has no such set and says EINVAL.
+    match Errno::result(unsafe { libc::prctl(libc::PR_CAP_AMBIENT, clear, zero, zero, zero) }) {
+        Ok(_) | Err(Errno::EINVAL) => {}
+        Err(errno) => return Err(errno),
+    }
+    let one: libc::c_ulong = 1;
+    // SAFETY: PR_SET_NO_NEW_PRIVS takes numbers.
+    Errno::result(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, one, zero, zero, zero) }).map(drop)
+}
+
 fn execute(plan: &Plan<'_>) -> Result<(), Errno> {
     let (program, arguments, environment) =
         (plan.program.as_ptr(), plan.arguments.as_ptr(), plan.environment.as_ptr());
     // SAFETY: a C string and two arrays of C strings that end with a null pointer; the parent's copies outlive the plan.
-    let result = unsafe { libc::execve(program, arguments, environment) };
-    Errno::result(result).map(drop)
+    let by_path = Errno::result(unsafe { libc::execve(program, arguments, environment) }).map(drop);
+    if let (Some(image), Err(Errno::EACCES)) = (plan.image, by_path) {
+        let (fd, path, flags) = (image.as_raw_fd(), c"".as_ptr(), libc::AT_EMPTY_PATH);
+        // SAFETY: execveat(2) by number; an empty C string and the same arrays.
+        let result = unsafe { libc::syscall(libc::SYS_execveat, fd, path, arguments, environment, flags) };
+        return Errno::result(result).map(drop);
+    }
+    by_path
 }

@@ -2,6 +2,7 @@
 
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::path::Path;
 use std::sync::OnceLock;
 use std::{fs, ptr};
 
@@ -34,6 +35,12 @@ fn copy_above_stdio(fd: BorrowedFd<'_>) -> Result<OwnedFd, SpawnError> {
     let copy = copy.map_err(|errno| SpawnError::Descriptor(errno.into()))?;
     // SAFETY: fcntl(2) has just made this descriptor, so nobody else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(copy) })
+}
+
+/// Not to be read: only to be executed, whoever may see the path.
+pub(super) fn open_image(path: &Path) -> Result<OwnedFd, Errno> {
+    let image = open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?;
+    above_stdio(image).map_err(|_| Errno::EMFILE)
 }
 
 /// The sources of FD 0, 1 and 2, all numbered 3 or more.
@@ -113,6 +120,8 @@ pub(super) fn plan<'a>(
             .map(|groups| groups.iter().map(|Gid(gid)| unistd::Gid::from_raw(*gid)).collect()),
         gid: spawn.gid.map(|Gid(gid)| unistd::Gid::from_raw(gid)),
         chroot: spawn.chroot.as_deref(),
+        privileges: spawn.privileges,
+        image: spawn.image.as_ref().map(|image| image.as_fd()),
         uid: spawn.uid.map(|Uid(uid)| unistd::Uid::from_raw(uid)),
         directory: spawn.directory.as_deref(),
         parent: unistd::getpid(),

@@ -40,8 +40,12 @@ pub enum Step {
     Root,
     /// Into the new root: a working directory outside would be a way out of it.
     RootDirectory,
+    /// The capabilities that a program could ever regain, while still root.
+    Bounds,
     /// The user: from here on with the worker's rights only.
     User,
+    /// All other capabilities, and the way to new privileges.
+    Privileges,
     /// The working directory, with the rights of the new user, as on a network file system only they may count.
     Directory,
     /// A signal when the parent ends: after the user, as a change of credentials clears it; then a look whether the
@@ -53,7 +57,7 @@ pub enum Step {
 
 impl Step {
     /// The order, which is all there is to know about the time between fork and exec.
-    pub const ORDER: [Step; 17] = [
+    pub const ORDER: [Step; 19] = [
         Step::Session,
         Step::Cgroup,
         Step::Signals,
@@ -67,7 +71,9 @@ impl Step {
         Step::Group,
         Step::Root,
         Step::RootDirectory,
+        Step::Bounds,
         Step::User,
+        Step::Privileges,
         Step::Directory,
         Step::ParentDeath,
         Step::Execute,
@@ -107,6 +113,8 @@ impl fmt::Display for StepError {
             Step::Group => write!(f, "cannot set group id {object}: {cause}"),
             Step::Root => write!(f, "cannot change root directory to '{object}': {cause}"),
             Step::RootDirectory => write!(f, "cannot enter root directory '{object}': {cause}"),
+            Step::Bounds => write!(f, "cannot empty the capability bounding set: {cause}"),
+            Step::Privileges => write!(f, "cannot give up privileges: {cause}"),
             Step::User => write!(f, "cannot set user id {object}: {cause}"),
             Step::Directory => write!(f, "cannot change directory to '{object}': {cause}"),
             Step::ParentDeath => write!(f, "cannot follow the parent's death: {cause}"),
@@ -142,6 +150,8 @@ impl Objects {
             | Step::Signals
             | Step::Streams
             | Step::CloseOnExec
+            | Step::Bounds
+            | Step::Privileges
             | Step::ParentDeath => String::new(),
             Step::Umask => spawn.umask.map(|mask| format!("{mask:03o}")).unwrap_or_default(),
             Step::OpenFiles => match spawn.open_files {

@@ -250,3 +250,42 @@ fn root_can_become_anybody() {
     let expected = format!("change directory to '{}': Permission denied", private.path().display());
     assert_eq!(failure(&Spawn { directory: Some(directory), ..nobody }), cannot(&expected, 126));
 }
+
+#[test]
+fn privileges_are_given_up_for_good() {
+    if !users::is_root() {
+        return;
+    }
+    let script = "grep -E '^(Cap|NoNewPrivs)' /proc/self/status";
+    for uid in [Some(Uid(NOBODY)), None] {
+        let settings = Spawn { privileges: Privileges::None, uid, ..shell(script) };
+        let text = output(&settings);
+        let mut lines = text.lines().map(|line| line.split_once(":\t").expect("name and value"));
+        assert!(
+            lines.all(|(name, value)| match name {
+                "NoNewPrivs" => value == "1",
+                _ => value == "0000000000000000",
+            }),
+            "{text}"
+        );
+        assert_eq!(text.lines().count(), 6);
+    }
+}
+
+#[test]
+fn an_image_runs_where_its_path_cannot_be_reached() {
+    if !users::is_root() {
+        return;
+    }
+    let directory = TempDir::new();
+    let path = directory.join("closed");
+    std::fs::create_dir(&path).expect("it is ours");
+    std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o700)).expect("it is ours");
+    let program_path = path.join("echo");
+    std::fs::copy("/bin/echo", &program_path).expect("it is there");
+    let image = open_image(&program_path).expect("it is there");
+    let words = [program_path.to_str().expect("plain"), "reached"];
+    let settings = Spawn { uid: Some(Uid(NOBODY)), ..program(&words) };
+    assert!(matches!(Running::start(&settings).answer(), Report::Failed(_)));
+    assert_eq!(output(&Spawn { image: Some(image), ..settings }), "reached\n");
+}
