@@ -19,6 +19,8 @@ pub mod session;
 pub mod signal;
 pub mod sockdiag;
 pub mod socket;
+pub mod stream;
+pub mod temporary;
 pub mod terminal;
 #[cfg(test)]
 pub(crate) mod testing;
