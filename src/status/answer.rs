@@ -22,3 +22,17 @@ pub fn ping(response: &str, method: &[u8]) -> Vec<u8> {
     let body = if method == b"HEAD" { "" } else { response };
     format!("Content-Type: text/plain;charset=UTF-8\r\n{NOT_KEPT}\r\n{body}").into_bytes()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// php-fpm's but for X-Powered-By.
+    #[test]
+    fn ping_answers_as_php_fpm() {
+        let head = "Content-Type: text/plain;charset=UTF-8\r\nExpires: Thu, 01 Jan 1970 00:00:00 GMT\r\n\
+                    Cache-Control: no-cache, no-store, must-revalidate, max-age=0\r\n\r\n";
+        assert_eq!(ping("pong", b"GET"), format!("{head}pong").into_bytes());
+        assert_eq!(ping("pong", b"HEAD"), head.as_bytes());
+    }
+}

@@ -82,3 +82,68 @@ impl Histogram {
         bound.unwrap_or(self.max).min(self.max)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn of(micros: &[u64]) -> Histogram {
+        let mut histogram = Histogram::default();
+        micros.iter().for_each(|micros| histogram.observe(Duration::from_micros(*micros)));
+        histogram
+    }
+
+    #[test]
+    fn a_bound_belongs_to_its_bucket() {
+        let histogram = of(&[0, 100, 101, 300_000_000, 300_000_001]);
+        let counts: Vec<u64> = histogram.cumulative().map(|(_, count)| count).collect();
+        assert_eq!((counts[0], counts[1], counts[18], counts[19]), (2, 3, 3, 4));
+        assert_eq!((histogram.count(), histogram.sum(), histogram.max()), (5, 600_000_202, 300_000_001));
+    }
+
+    #[test]
+    fn bounds_grow_and_are_the_same_in_both_units() {
+        assert!(BOUNDS.is_sorted_by(|low, high| low.0 < high.0));
+        for (micros, seconds) in BOUNDS {
+            assert_eq!(Duration::from_secs_f64(seconds.parse().unwrap()), Duration::from_micros(micros));
+        }
+    }
+
+    #[test]
+    fn percentiles_are_bounds_that_were_not_exceeded() {
+        assert_eq!(Histogram::default().percentile(99), 0);
+        let histogram = of(&[50, 50, 50, 700, 2_000_000]);
+        let percentiles = [0, 50, 60, 61, 80, 81, 100].map(|percent| histogram.percentile(percent));
+        assert_eq!(percentiles, [100, 100, 100, 1000, 1000, 2_000_000, 2_000_000]);
+        assert_eq!(of(&[400_000_000]).percentile(50), 400_000_000);
+    }
+
+    #[test]
+    fn nothing_overflows() {
+        let mut histogram = of(&[u64::MAX, u64::MAX]);
+        histogram.observe(Duration::MAX);
+        assert_eq!((histogram.count(), histogram.sum(), histogram.max()), (3, u64::MAX, u64::MAX));
+    }
+
+    proptest! {
+        #[test]
+        fn buckets_never_fall_and_percentiles_hold(micros in prop::collection::vec(0u64..400_000_000, 1..60), percent in 0u64..=100) {
+            let histogram = of(&micros);
+            let counts: Vec<u64> = histogram.cumulative().map(|(_, count)| count).collect();
+            prop_assert!(counts.is_sorted() && *counts.last().unwrap() <= histogram.count());
+            let value = histogram.percentile(percent);
+            let below = micros.iter().filter(|micros| **micros <= value).count() as u64;
+            prop_assert!(below * 100 >= micros.len() as u64 * percent);
+            prop_assert!(value <= histogram.max());
+        }
+
+        #[test]
+        fn it_survives_a_message(micros in prop::collection::vec(any::<u64>(), 0..20)) {
+            let histogram = of(&micros);
+            let text = serde_json::to_string(&histogram).unwrap();
+            prop_assert_eq!(serde_json::from_str::<Histogram>(&text).unwrap(), histogram);
+        }
+    }
+}

@@ -121,3 +121,89 @@ fn line(out: &mut Vec<u8>, name: &str, value: &[u8]) {
 fn seconds(span: Duration) -> String {
     format!("{}.{:06} sec", span.as_secs(), span.subsec_micros())
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn block() -> Block<'static> {
+        Block {
+            time: Stamp { seconds: 1_795_162_763, micros: 0, offset: 0 },
+            pool: "www",
+            pid: Pid::new(10576).unwrap(),
+            script: b"/srv/slow.php",
+            method: b"GET",
+            uri: b"/slow.php",
+            query: b"a=1",
+            age: Duration::from_micros(1_314_066),
+            queue_wait: Duration::from_millis(2),
+            bytes_in: 0,
+            bytes_out: 12,
+            process: Process::default(),
+            trace: &[],
+        }
+    }
+
+    fn written(block: &Block<'_>) -> String {
+        let mut out = Vec::new();
+        block.write(&mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn the_head_is_that_of_php_fpm() {
+        assert_eq!(
+            written(&block()),
+            "\n[20-Nov-2026 08:19:23]  [pool www] pid 10576\nscript_filename = /srv/slow.php\n\
+             request = \"GET /slow.php?a=1\"\nage = 1.314066 sec\nqueue_wait = 0.002000 sec\nbytes_in = 0\nbytes_out = 12\n"
+        );
+        let bare = Block { script: b"", method: b"", uri: b"", query: b"", ..block() };
+        assert!(written(&bare).contains("script_filename = -\nrequest = \"- -\"\n"));
+    }
+
+    #[test]
+    fn what_is_known_of_the_process_and_its_stack_follows() {
+        let process = Process {
+            state: Some("S (sleeping)"),
+            system_call: Some("read(7)"),
+            waits_on: Some("socket 10.0.0.5:3306"),
+            wchan: Some("wait_woken"),
+            cpu: Some(Duration::from_millis(20)),
+            memory: Some(9_800_000),
+        };
+        let trace =
+            ["[0x00007f860bc161d0] usleep() /srv/slow.php:2", "[0x00007f860bc16100] in\nner() /srv/ü.php:3"];
+        let text = written(&Block { uri: b"/x?a=1", process, trace: &trace, ..block() });
+        let (_, tail) = text.split_once("bytes_out = 12\n").unwrap();
+        assert!(text.contains("request = \"GET /x?a=1\"\n"), "{text}");
+        assert_eq!(
+            tail,
+            "state = S (sleeping)\nsystem_call = read(7)\nwaits_on = socket 10.0.0.5:3306\nwchan = wait_woken\n\
+             cpu = 0.020000 sec\nmemory = 9800000\n\
+             [0x00007f860bc161d0] usleep() /srv/slow.php:2\n[0x00007f860bc16100] in\\x0Aner() /srv/ü.php:3\n"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn no_request_forges_a_block(
+            texts in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..3000), 4),
+            words in prop::collection::vec("(.|\n|\u{202e}|\u{85}){0,20}", 5),
+        ) {
+            let process = Process {
+                state: Some(&words[0]), system_call: Some(&words[1]), waits_on: Some(&words[2]), wchan: Some(&words[3]),
+                cpu: None, memory: None,
+            };
+            let trace = [words[4].as_str()];
+            let (script, method, uri, query) = (&texts[0][..], &texts[1][..], &texts[2][..], &texts[3][..]);
+            let text = written(&Block { script, method, uri, query, process, trace: &trace, ..block() });
+            prop_assert_eq!(text.matches('\n').count(), 13);
+            let hides = |c: char| c.is_control() && c != '\n' || c == '\u{202e}';
+            prop_assert!(!text.contains(hides));
+            prop_assert_eq!(text.lines().filter(|line| line.starts_with("[20-Nov")).count(), 1);
+            prop_assert_eq!(text.lines().nth(3).unwrap().matches('"').count(), 2);
+        }
+    }
+}

@@ -243,7 +243,7 @@ fn number(out: &mut Vec<u8>, parts: &Parts, letter: char) {
 impl Parts {
     /// Year and week by ISO 8601: weeks begin on Monday, and the first one has the year's first Thursday.
     fn iso_week(&self) -> (i64, i64) {
-        let week = (self.yearday + 10 - ((self.weekday + 6) % 7 + 1)) / 7;
+        let week = (self.yearday + 11 - ((self.weekday + 6) % 7 + 1)) / 7;
         if week < 1 {
             (self.year - 1, weeks_of(self.year - 1))
         } else if week > weeks_of(self.year) {
@@ -263,4 +263,90 @@ fn weeks_of(year: i64) -> i64 {
 
 fn push(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
     let _ = std::io::Write::write_fmt(out, text); // a Vec takes everything
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn at(seconds: i64, offset: i32) -> Stamp {
+        Stamp { seconds, micros: 123, offset }
+    }
+
+    fn formatted(format: &str, stamp: Stamp) -> String {
+        let mut out = Vec::new();
+        TimeFormat::parse(format).unwrap().write(&stamp, &mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn php_fpm_writes_times_like_that() {
+        let stamp = at(1_795_162_761, 0);
+        assert_eq!(stamp.text(COMMON), "20/Nov/2026:08:19:21 +0000");
+        assert_eq!(stamp.text(LOGGED), "20-Nov-2026 08:19:21");
+        assert_eq!(at(1_795_162_761, -12_600).text(COMMON), "20/Nov/2026:04:49:21 -0330");
+        assert_eq!(at(1_795_162_761, 20_700).rfc3339(), "2026-11-20T14:04:21.000123+05:45");
+    }
+
+    /// The expected texts are those of `LC_ALL=C TZ=UTC date -d @SECONDS +FORMAT`.
+    #[test]
+    fn every_conversion_agrees_with_strftime() {
+        let all = "%a|%A|%b|%B|%c|%C|%d|%D|%e|%F|%g|%G|%h|%H|%I|%j|%k|%l|%m|%M|%p|%P|%r|%R|%s|%S|%T|%u|%U|%V|%w|%W|%x|%X|%y|%Y|%z|%%";
+        for (seconds, wanted) in [
+            (
+                0,
+                "Thu|Thursday|Jan|January|Thu Jan  1 00:00:00 1970|19|01|01/01/70| 1|1970-01-01|70|1970|Jan|00|12|001| 0|12|01|00|AM|am|12:00:00 AM|00:00|0|00|00:00:00|4|00|01|4|00|01/01/70|00:00:00|70|1970|+0000|%",
+            ),
+            (
+                1_709_211_599,
+                "Thu|Thursday|Feb|February|Thu Feb 29 12:59:59 2024|20|29|02/29/24|29|2024-02-29|24|2024|Feb|12|12|060|12|12|02|59|PM|pm|12:59:59 PM|12:59|1709211599|59|12:59:59|4|08|09|4|09|02/29/24|12:59:59|24|2024|+0000|%",
+            ),
+            (
+                1_230_681_600,
+                "Wed|Wednesday|Dec|December|Wed Dec 31 00:00:00 2008|20|31|12/31/08|31|2008-12-31|09|2009|Dec|00|12|366| 0|12|12|00|AM|am|12:00:00 AM|00:00|1230681600|00|00:00:00|3|52|01|3|52|12/31/08|00:00:00|08|2008|+0000|%",
+            ),
+            (
+                1_262_476_800,
+                "Sun|Sunday|Jan|January|Sun Jan  3 00:00:00 2010|20|03|01/03/10| 3|2010-01-03|09|2009|Jan|00|12|003| 0|12|01|00|AM|am|12:00:00 AM|00:00|1262476800|00|00:00:00|7|01|53|0|00|01/03/10|00:00:00|10|2010|+0000|%",
+            ),
+        ] {
+            assert_eq!(formatted(all, at(seconds, 0)), wanted);
+        }
+        assert_eq!(formatted("<%f>", at(-1, 0)), "<000123>");
+    }
+
+    #[test]
+    fn a_format_that_forges_lines_or_is_unknown_is_refused() {
+        for bad in ["%", "a%", "%n", "%t", "%Z", "%E", "%Ey", "%é", "a\nb", "\t", "%\n"] {
+            let fault = TimeFormat::parse(bad).unwrap_err();
+            assert!(!fault.contains(char::is_control), "{fault}");
+        }
+        assert_eq!(TimeFormat::parse("%Q").unwrap_err(), "'%Q' is no conversion of a time");
+    }
+
+    proptest! {
+        #[test]
+        fn days_follow_each_other(day in -4_000_000i64..4_000_000) {
+            let parts = |day: i64| at(day * 86_400 + 86_399, 0).parts();
+            let (today, next) = (parts(day), parts(day + 1));
+            prop_assert_eq!(next.weekday, (today.weekday + 1) % 7);
+            prop_assert_eq!((today.hour, today.minute, today.second), (23, 59, 59));
+            let same_month = (next.year, next.month, next.day) == (today.year, today.month, today.day + 1);
+            let next_month = (next.year, next.month, next.day) == (today.year, today.month + 1, 1);
+            let next_year = (next.year, next.month, next.day) == (today.year + 1, 1, 1);
+            prop_assert!(same_month && today.day < 31 || next_month && today.day > 27 || next_year && today.month == 12);
+            prop_assert_eq!(next.yearday, if next_year { 0 } else { today.yearday + 1 });
+        }
+
+        #[test]
+        fn any_time_in_any_format_is_one_line(seconds: i64, micros in 0u32..1_000_000, offset: i32, format in "(%[a-zA-Z%]|[ -~é])*") {
+            if let Ok(read) = TimeFormat::parse(&format) {
+                let mut out = Vec::new();
+                read.write(&Stamp { seconds, micros, offset }, &mut out);
+                prop_assert!(!String::from_utf8(out).unwrap().contains(char::is_control));
+            }
+        }
+    }
 }

@@ -162,3 +162,6 @@ impl Format {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
