@@ -237,11 +237,12 @@ impl Exposition {
         rows: &[ProcessRow<'_>],
         value: fn(&ProcessRow<'_>) -> Option<u64>,
     ) {
-        self.family(name, kind, help);
-        for row in rows {
-            if let Some(value) = value(row) {
-                self.sample(name, kind, &worker(row), value);
-            }
+        let known: Vec<_> = rows.iter().filter_map(|row| value(row).map(|value| (row, value))).collect();
+        if !known.is_empty() {
+            self.family(name, kind, help);
+        }
+        for (row, value) in known {
+            self.sample(name, kind, &worker(row), value);
         }
     }
 
