@@ -96,9 +96,9 @@ impl Master {
     }
 
     fn stop_if_idle(&mut self, id: WorkerId, signal: Signal) {
-        let Some(worker) = self.workers.get(id) else { return };
+        let Some(worker) = self.workers.get_mut(id) else { return };
         let listeners: Vec<_> = self.listeners.all(&worker.pool).collect();
-        let event = match self.observer.stop_if_idle(&listeners, worker.pid, signal) {
+        let event = match self.observer.stop_if_idle(&listeners, worker.pid, signal, &mut worker.trail) {
             Ok(StopOutcome::Sent) => Event::StopSent { worker: id },
             Ok(StopOutcome::NotIdle(activity)) => Event::Observed { worker: id, activity },
             Ok(StopOutcome::Gone) => Event::Observed { worker: id, activity: Activity::Unknown },

@@ -15,6 +15,7 @@ use crate::event;
 use crate::event::token::Token;
 use crate::ids::{Generation, Gid, PoolName, Signal, WorkerId};
 use crate::log::capture::{Capture, Form, Limits, Source, Stream};
+use crate::os::activity::Trail;
 use crate::os::process::{self, Descriptors, EnvironmentBlock, OpenFiles, Output, Session, Spawn};
 use crate::os::{clock, users};
 
@@ -48,7 +49,13 @@ pub fn start(
     if let Err(error) = event::watch(registry, child.report.as_fd(), Token::Report(id)) {
         log::warn!("[pool {pool}] cannot watch the start of child {}: {error}", child.pid);
     }
-    let worker = Worker { pool: pool.clone(), listener, pid: child.pid, report: Some(child.report) };
+    let worker = Worker {
+        pool: pool.clone(),
+        listener,
+        pid: child.pid,
+        report: Some(child.report),
+        trail: Trail::default(),
+    };
     if let Some(outputs) = outputs {
         outputs.capture(master, id, &worker, &settings);
     }

@@ -13,6 +13,7 @@ use crate::event;
 use crate::event::token::Token;
 use crate::ids::{Moment, Pid, PoolName, WorkerId};
 use crate::log::capture::{Capture, Drained};
+use crate::os::activity::Trail;
 use crate::os::process::{Report, ReportPipe};
 
 /// Every worker that has not been reaped, and every output pipe that is still open.
@@ -35,6 +36,8 @@ pub struct Worker {
     pub pid: Pid,
     /// Open until its program runs or has failed to.
     pub report: Option<ReportPipe>,
+    /// What tries to stop it have seen.
+    pub trail: Trail,
 }
 
 #[derive(Debug)]
@@ -56,6 +59,11 @@ impl Workers {
     /// The worker, until it is reaped.
     pub fn get(&self, id: WorkerId) -> Option<&Worker> {
         self.alive.get(&id)
+    }
+
+    /// The worker, until it is reaped.
+    pub fn get_mut(&mut self, id: WorkerId) -> Option<&mut Worker> {
+        self.alive.get_mut(&id)
     }
 
     /// The worker with this pid.

@@ -45,7 +45,13 @@ pub struct Observation {
     pub connections: Option<u32>,
     /// How this was found, or why it could not be: one phrase.
     pub method: &'static str,
+    /// Tells whether two looks saw the same connections: equal sets give equal numbers.
+    held: u64,
 }
+
+/// What the last try to stop a worker saw, so that the next one knows whether it is busy with the same thing.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Trail(Option<u64>);
 
 /// What became of [`Observer::stop_if_idle`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -130,6 +136,10 @@ impl Observer {
     /// A stopped process accepts nothing; /proc still shows accept(2) as its system call if that has just returned, which
     /// is why the connection decides and not the call. Takes 2 ms at most beyond the two looks.
     ///
+    /// Under load a worker waits for a connection for some microseconds at a time, which a look rarely meets. `trail` is kept
+    /// from try to try: a worker that has other connections than at the last one is serving short requests, and is stopped
+    /// for the second look without being seen idle at the first. One that still has the same connection is left alone.
+    ///
     /// `pid` must be a child of ours that is not reaped, as otherwise the number might be somebody else's by now. Its stop
     /// raises SIGCHLD; wait for ended children only.
     ///
@@ -140,8 +150,12 @@ impl Observer {
         listeners: &[L],
         pid: Pid,
         signal: Signal,
+        trail: &mut Trail,
     ) -> Result<StopOutcome, SignalError> {
-        if let Some(outcome) = unfit(self.observe(listeners, pid)) {
+        let seen = self.observe(listeners, pid);
+        if let Some(outcome) = unfit(seen)
+            && !trail.has_moved_on(seen)
+        {
             return Ok(outcome);
         }
         let mut stopped = Stopped(Vec::new());
@@ -162,6 +176,15 @@ impl Observer {
         let names = listeners.iter().map(|listener| listener.borrow().local_name());
         let accepted = self.diag.as_mut().and_then(|diag| diag.accepted(names).ok());
         Sockets { listening: listeners.iter().filter_map(inode).collect(), accepted }
+    }
+}
+
+impl Trail {
+    /// Whether a worker with connections has changed them since the last look. Remembers this one.
+    fn has_moved_on(&mut self, seen: Observation) -> bool {
+        let before = self.0.replace(seen.held);
+        let is_occupied = matches!(seen.activity, Activity::Busy | Activity::Waiting);
+        is_occupied && before.is_some_and(|held| held != seen.held)
     }
 }
 
@@ -274,7 +297,7 @@ fn look_at_stopped(sockets: &Sockets, pid: Pid) -> Observation {
 }
 
 fn unknown(method: &'static str) -> Observation {
-    Observation { activity: Activity::Unknown, connections: None, method }
+    Observation { activity: Activity::Unknown, connections: None, method, held: 0 }
 }
 
 /// A process and its descendants, itself first.
@@ -321,7 +344,7 @@ impl Look {
         if !counted {
             // A process with one thread that waits in accept serves nobody; of all others we cannot know.
             let activity = if self.places == [Place::Accept] { Activity::Idle } else { Activity::Unknown };
-            return Observation { activity, connections: None, method: WITHOUT_DIAG };
+            return Observation { activity, connections: None, method: WITHOUT_DIAG, held: 0 };
         }
         let activity = match (self.connections.len(), self.places.as_slice()) {
             (0, places) if places.iter().any(|place| place.is_at_listener()) => Activity::Idle,
@@ -331,7 +354,9 @@ impl Look {
             (_, _) => Activity::Busy,
         };
         let connections = u32::try_from(self.connections.len()).unwrap_or(u32::MAX);
-        Observation { activity, connections: Some(connections), method: METHOD }
+        // Inodes are counted up, so that a sum tells two sets of sockets apart for all that matters here.
+        let held = self.connections.iter().fold(0, |sum: u64, inode| sum.wrapping_add(*inode));
+        Observation { activity, connections: Some(connections), method: METHOD, held }
     }
 }
 
@@ -379,6 +404,15 @@ mod tests {
     use self::workers::{BLOCKING, Fixture, SELECTING, Worker, echo, installed};
     use super::*;
 
+    /// How much the clients want.
+    #[derive(Clone, Copy, PartialEq)]
+    enum Load {
+        /// Fewer at a time than there are workers: some worker is idle for a moment now and then.
+        Light,
+        /// One fewer than there are workers, without a pause: an idle moment lasts no longer than a request.
+        Full,
+    }
+
     /// What the loop below did.
     #[derive(Debug, Default)]
     struct Tally {
@@ -392,7 +426,7 @@ mod tests {
         fixture: &Fixture,
         start: impl Fn() -> Worker,
         request: impl Fn(&Path, u32) -> Result<(), String> + Sync,
-        (signal, rounds): (Signal, u32),
+        (load, signal, rounds): (Load, Signal, u32),
     ) -> Tally {
         let (over, served) = (AtomicBool::new(false), AtomicU32::new(0));
         let path = fixture.path();
@@ -402,12 +436,13 @@ mod tests {
                 while !over.load(Ordering::Relaxed) {
                     let number = served.fetch_add(1, Ordering::Relaxed);
                     request(&path, number)?;
-                    // With fewer clients at a time than workers, some worker is idle for a moment now and then.
-                    std::thread::sleep(Duration::from_micros(u64::from(number % 7) * 50));
+                    if load == Load::Light {
+                        std::thread::sleep(Duration::from_micros(u64::from(number % 7) * 50));
+                    }
                 }
                 Ok::<(), String>(())
             };
-            let clients: Vec<_> = (0..2).map(|_| scope.spawn(client)).collect();
+            let clients: Vec<_> = (0..workers.len() - 1).map(|_| scope.spawn(client)).collect();
             let tally = stop_again_and_again(fixture, &mut workers, &start, (signal, rounds));
             over.store(true, Ordering::Relaxed);
             for client in clients {
@@ -426,11 +461,12 @@ mod tests {
         (signal, rounds): (Signal, u32),
     ) -> Tally {
         let mut observer = Observer::new();
+        let mut trails = vec![Trail::default(); workers.len()];
         let mut tally = Tally::default();
         let deadline = Instant::now() + Duration::from_secs(60);
         while tally.stopped < rounds && Instant::now() < deadline {
-            for worker in &mut *workers {
-                match observer.stop_if_idle(&fixture.listeners, worker.pid(), signal).unwrap() {
+            for (worker, trail) in workers.iter_mut().zip(&mut trails) {
+                match observer.stop_if_idle(&fixture.listeners, worker.pid(), signal, trail).unwrap() {
                     StopOutcome::Sent => {
                         let mut ended = std::mem::replace(worker, start());
                         tally.ends.insert(end(&mut ended).signal());
@@ -466,16 +502,37 @@ mod tests {
     #[test]
     fn no_request_is_lost_to_a_killed_blocking_worker() {
         let fixture = Fixture::new();
-        let tally = replace_under_load(&fixture, || fixture.perl(BLOCKING), echo_request, (Signal::KILL, 60));
+        let tally = replace_under_load(
+            &fixture,
+            || fixture.perl(BLOCKING),
+            echo_request,
+            (Load::Light, Signal::KILL, 60),
+        );
         assert!(tally.stopped >= 60, "{tally:?}");
         assert_eq!(tally.ends, HashSet::from([Some(9)]));
     }
 
     #[test]
+    fn a_worker_that_is_never_idle_for_long_is_caught_between_two_requests() {
+        let fixture = Fixture::new();
+        let tally = replace_under_load(
+            &fixture,
+            || fixture.perl(BLOCKING),
+            echo_request,
+            (Load::Full, Signal::KILL, 40),
+        );
+        assert!(tally.stopped >= 40, "{tally:?}");
+    }
+
+    #[test]
     fn no_request_is_lost_to_a_killed_selecting_worker() {
         let fixture = Fixture::new();
-        let tally =
-            replace_under_load(&fixture, || fixture.perl(SELECTING), echo_request, (Signal::KILL, 30));
+        let tally = replace_under_load(
+            &fixture,
+            || fixture.perl(SELECTING),
+            echo_request,
+            (Load::Light, Signal::KILL, 30),
+        );
         assert!(tally.stopped >= 30, "{tally:?}");
     }
 
@@ -525,7 +582,7 @@ mod tests {
         fixture.wait_for(&worker, Activity::Waiting, 1);
         drop((client, worker));
         let request = |path: &Path, _| php_request(path, &script);
-        let tally = replace_under_load(&fixture, start, request, (Signal::TERM, 25));
+        let tally = replace_under_load(&fixture, start, request, (Load::Full, Signal::TERM, 25));
         assert!(tally.stopped >= 25, "{tally:?}");
         assert_eq!(tally.ends, HashSet::from([None]), "php-cgi ends by itself, exit code 0");
     }
@@ -546,7 +603,7 @@ mod tests {
         let start =
             || Worker::start(Command::new("perl").args(["-MFCGI", "-e", LIBFCGI]), &fixture.listeners[0]);
         let request = |path: &Path, _| php_request(path, Path::new("/none"));
-        let tally = replace_under_load(&fixture, start, request, (Signal::TERM, 25));
+        let tally = replace_under_load(&fixture, start, request, (Load::Light, Signal::TERM, 25));
         assert!(tally.stopped >= 25, "{tally:?}");
     }
 }

@@ -128,15 +128,18 @@ impl Fixture {
 
     pub(super) fn wait_for(&self, worker: &Worker, activity: Activity, connections: u32) {
         let mut observer = Observer::new();
-        let wanted = Observation { activity, connections: Some(connections), method: METHOD };
         wait_until(|| {
             let seen = observer.observe(&self.listeners, worker.pid());
-            if seen == wanted { Ok(()) } else { Err(format!("{seen:?}")) }
+            if (seen.activity, seen.connections, seen.method) == (activity, Some(connections), METHOD) {
+                Ok(())
+            } else {
+                Err(format!("{seen:?}"))
+            }
         });
     }
 
     fn stop(&self, worker: &Worker, signal: Signal) -> StopOutcome {
-        Observer::new().stop_if_idle(&self.listeners, worker.pid(), signal).unwrap()
+        Observer::new().stop_if_idle(&self.listeners, worker.pid(), signal, &mut Trail::default()).unwrap()
     }
 }
 
@@ -261,7 +264,7 @@ fn several_workers_are_seen_at_once_and_the_dead_as_unknown() {
         let counts = [Activity::Idle, Activity::Waiting, Activity::Busy, Activity::Unknown].map(count);
         if counts == [2, 1, 0, 1] { Ok(()) } else { Err(format!("{seen:?}")) }
     });
-    let gone = Observer::new().stop_if_idle(&fixture.listeners, pids[3], Signal::TERM);
+    let gone = Observer::new().stop_if_idle(&fixture.listeners, pids[3], Signal::TERM, &mut Trail::default());
     assert_eq!(gone, Ok(StopOutcome::Gone));
 }
 
@@ -283,8 +286,9 @@ fn without_sock_diag_only_accept_is_known() {
     fixture.wait_for(&worker, Activity::Idle, 0);
     let mut observer = Observer { diag: None };
     let seen = observer.observe(&fixture.listeners, worker.pid());
-    assert_eq!(seen, Observation { activity: Activity::Idle, connections: None, method: WITHOUT_DIAG });
-    let outcome = observer.stop_if_idle(&fixture.listeners, worker.pid(), Signal::KILL).unwrap();
+    assert_eq!((seen.activity, seen.connections, seen.method), (Activity::Idle, None, WITHOUT_DIAG));
+    let outcome =
+        observer.stop_if_idle(&fixture.listeners, worker.pid(), Signal::KILL, &mut Trail::default()).unwrap();
     assert_eq!(outcome, StopOutcome::NotIdle(Activity::Unknown));
 }
 
