@@ -78,7 +78,11 @@ impl Source {
         imports
     }
 
+    /// 0 for a file that is all tests.
     pub fn lines_before_tests(&self) -> usize {
+        if self.name.contains("/tests/") || self.name.ends_with("/tests.rs") {
+            return 0;
+        }
         self.text.lines().take_while(|line| line.trim() != "#[cfg(test)]").count()
     }
 
