@@ -1,0 +1,18 @@
+//! fpmd as its users meet it: the real programs with real workers, a real web server, real signals. One module a
+//! subject; `support` is the rig. What a test needs installed, `tests/setup.sh` installs; a test that needs root and
+//! has not got it says so and passes.
+#![allow(missing_docs, reason = "the names of tests are sentences")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, reason = "a test may fail loudly")]
+
+mod bad_input;
+mod ctl;
+mod environment;
+mod first_run;
+mod logs;
+mod observation;
+mod reload;
+mod sockets;
+mod supervision;
+mod support;
+mod web;
+mod workers;

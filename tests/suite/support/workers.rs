@@ -1,0 +1,99 @@
+//! The programs that the tests let fpmd manage, as argument vectors. All FastCGI ones answer the same paths; the
+//! fixtures say which.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+/// A file of `tests/fixtures`.
+pub fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
+}
+
+/// `target`, wherever it is.
+fn target() -> &'static Path {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap()
+}
+
+fn words(words: &[&str]) -> Vec<String> {
+    words.iter().map(|word| (*word).to_owned()).collect()
+}
+
+/// The light one: C with libfcgi, compiled on first use.
+pub fn c() -> Vec<String> {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    let program = PROGRAM.get_or_init(|| {
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
+        let (program, fresh) = (folder.join("worker"), folder.join(format!("worker-{}", std::process::id())));
+        let made = Command::new("gcc")
+            .args(["-O1", "-Wall", "-Werror", "-o"])
+            .arg(&fresh)
+            .arg(fixture("c/worker.c"))
+            .arg("-lfcgi")
+            .status();
+        assert!(
+            made.expect("gcc; tests/setup.sh installs it").success(),
+            "tests/fixtures/c/worker.c does not compile"
+        );
+        // In one step, so that a test in another process never runs half a program.
+        std::fs::rename(&fresh, &program).unwrap();
+        program
+    });
+    words(&[program.to_str().unwrap()])
+}
+
+pub fn php() -> Vec<String> {
+    words(&["/usr/bin/php-cgi"])
+}
+
+fn python(rest: &[&str]) -> Vec<String> {
+    let interpreter = target().join("test-python/bin/python");
+    assert!(interpreter.exists(), "{} is missing; run tests/setup.sh", interpreter.display());
+    // -B: no compiled files beside the fixtures.
+    let mut command = words(&[interpreter.to_str().unwrap(), "-B"]);
+    command.extend(words(rest));
+    command
+}
+
+/// `kind`: `threaded`, `single` or `fork`.
+pub fn flup(kind: &str) -> Vec<String> {
+    python(&[fixture("python/flup_worker.py").to_str().unwrap(), kind])
+}
+
+pub fn flipflop() -> Vec<String> {
+    python(&[fixture("python/flipflop_worker.py").to_str().unwrap()])
+}
+
+/// Speaks HTTP, not FastCGI.
+pub fn uvicorn() -> Vec<String> {
+    let folder = fixture("python");
+    python(&[
+        "-m",
+        "uvicorn",
+        "--fd",
+        "0",
+        "--app-dir",
+        folder.to_str().unwrap(),
+        "--log-level",
+        "warning",
+        "asgi:application",
+    ])
+}
+
+pub fn perl() -> Vec<String> {
+    words(&["/usr/bin/perl", fixture("perl/worker.pl").to_str().unwrap()])
+}
+
+pub fn fcgiwrap() -> Vec<String> {
+    words(&["/usr/sbin/fcgiwrap", "-f"])
+}
+
+/// Never looks at its socket; ends on SIGTERM.
+pub fn sleep() -> Vec<String> {
+    words(&["/bin/sleep", "1000"])
+}
+
+/// A shell script as a worker.
+pub fn shell(script: &str) -> Vec<String> {
+    words(&["/bin/sh", "-c", script])
+}
