@@ -9,6 +9,5 @@ pub mod params;
 pub mod queue;
 pub mod relay;
 pub mod rules;
-pub mod seam;
 pub mod slab;
 pub mod spool;
