@@ -12,6 +12,7 @@ use super::listen::{self, LONGEST_UNIX};
 use super::model::{Dispatch, Gateway, ListenAddress, Network, SlowLog, User};
 use super::walk::{Item, Report, Table};
 use crate::ids::{PoolName, Uid};
+use crate::status::access::Format;
 
 /// Settings of `[pool.NAME]` that need the gateway.
 pub(super) const POOL_ONLY: [&str; 15] = [
@@ -161,10 +162,13 @@ fn url_path(report: &mut Report, item: &Item<'_>) -> Option<String> {
 
 fn access_format(report: &mut Report, item: &Item<'_>) -> Option<String> {
     let text = item.text(report)?;
-    if text.is_empty() || text.contains(char::is_control) {
-        return item.refuse(report, "is not one line; write php-fpm's letters, or \"json\"");
+    if text.is_empty() {
+        return item.refuse(report, "is empty; write php-fpm's letters, or \"json\"");
     }
-    Some(text)
+    match Format::parse(&text) {
+        Ok(_) => Some(text),
+        Err(sentence) => item.refuse(report, sentence),
+    }
 }
 
 /// Both settings or neither: one alone does nothing.

@@ -184,11 +184,13 @@ fn convert(out: &mut Vec<u8>, stamp: &Stamp, parts: &Parts, letter: char) {
         'r' => put(out, stamp, parts, "%I:%M:%S %p"),
         'R' => put(out, stamp, parts, "%H:%M"),
         'T' | 'X' => put(out, stamp, parts, "%H:%M:%S"),
-        's' => push(out, format_args!("{}", stamp.seconds)),
-        'f' => push(out, format_args!("{:06}", stamp.micros)),
+        's' => padded(out, stamp.seconds, 1, b'0'),
+        'f' => padded(out, stamp.micros.into(), 6, b'0'),
         'z' => {
             let (sign, hours, minutes) = stamp.zone();
-            push(out, format_args!("{sign}{hours:02}{minutes:02}"));
+            out.push(sign as u8);
+            padded(out, hours.into(), 2, b'0');
+            padded(out, minutes.into(), 2, b'0');
         }
         '%' => out.push(b'%'),
         _ => number(out, parts, letter),
@@ -214,30 +216,31 @@ fn name(out: &mut Vec<u8>, parts: &Parts, letter: char) {
 
 fn number(out: &mut Vec<u8>, parts: &Parts, letter: char) {
     let twelve = (parts.hour + 11) % 12 + 1;
-    let (year, week) = parts.iso_week();
-    match letter {
-        'C' => push(out, format_args!("{:02}", parts.year.div_euclid(100))),
-        'd' => push(out, format_args!("{:02}", parts.day)),
-        'e' => push(out, format_args!("{:2}", parts.day)),
-        'g' => push(out, format_args!("{:02}", year.rem_euclid(100))),
-        'G' => push(out, format_args!("{year}")),
-        'H' => push(out, format_args!("{:02}", parts.hour)),
-        'I' => push(out, format_args!("{twelve:02}")),
-        'j' => push(out, format_args!("{:03}", parts.yearday + 1)),
-        'k' => push(out, format_args!("{:2}", parts.hour)),
-        'l' => push(out, format_args!("{twelve:2}")),
-        'm' => push(out, format_args!("{:02}", parts.month)),
-        'M' => push(out, format_args!("{:02}", parts.minute)),
-        'S' => push(out, format_args!("{:02}", parts.second)),
-        'u' => push(out, format_args!("{}", (parts.weekday + 6) % 7 + 1)),
-        'U' => push(out, format_args!("{:02}", (parts.yearday + 7 - parts.weekday) / 7)),
-        'V' => push(out, format_args!("{week:02}")),
-        'w' => push(out, format_args!("{}", parts.weekday)),
-        'W' => push(out, format_args!("{:02}", (parts.yearday + 7 - (parts.weekday + 6) % 7) / 7)),
-        'y' => push(out, format_args!("{:02}", parts.year.rem_euclid(100))),
-        'Y' => push(out, format_args!("{}", parts.year)),
-        _ => {} // `parse` lets nothing else in.
-    }
+    let monday = (parts.weekday + 6) % 7;
+    let (value, width, fill) = match letter {
+        'C' => (parts.year.div_euclid(100), 2, b'0'),
+        'd' => (parts.day, 2, b'0'),
+        'e' => (parts.day, 2, b' '),
+        'g' => (parts.iso_week().0.rem_euclid(100), 2, b'0'),
+        'G' => (parts.iso_week().0, 1, b'0'),
+        'H' => (parts.hour, 2, b'0'),
+        'I' => (twelve, 2, b'0'),
+        'j' => (parts.yearday + 1, 3, b'0'),
+        'k' => (parts.hour, 2, b' '),
+        'l' => (twelve, 2, b' '),
+        'm' => (parts.month, 2, b'0'),
+        'M' => (parts.minute, 2, b'0'),
+        'S' => (parts.second, 2, b'0'),
+        'u' => (monday + 1, 1, b'0'),
+        'U' => ((parts.yearday + 7 - parts.weekday) / 7, 2, b'0'),
+        'V' => (parts.iso_week().1, 2, b'0'),
+        'w' => (parts.weekday, 1, b'0'),
+        'W' => ((parts.yearday + 7 - monday) / 7, 2, b'0'),
+        'y' => (parts.year.rem_euclid(100), 2, b'0'),
+        'Y' => (parts.year, 1, b'0'),
+        _ => return, // `parse` lets nothing else in.
+    };
+    padded(out, value, width, fill);
 }
 
 impl Parts {
@@ -261,8 +264,21 @@ fn weeks_of(year: i64) -> i64 {
     if last_weekday(year) == 4 || last_weekday(year - 1) == 3 { 53 } else { 52 }
 }
 
-fn push(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
-    let _ = std::io::Write::write_fmt(out, text); // a Vec takes everything
+/// Decimal digits with `fill` before them, up to `width`. By hand: the formatting of the standard library is several times
+/// slower, and this runs for each request that is logged.
+fn padded(out: &mut Vec<u8>, value: i64, width: usize, fill: u8) {
+    if value < 0 {
+        out.push(b'-');
+    }
+    let mut digits = [fill; 20];
+    let mut first = digits.len();
+    let mut rest = value.unsigned_abs();
+    while rest > 0 || first == digits.len() {
+        first -= 1;
+        digits[first] = b"0123456789"[(rest % 10) as usize];
+        rest /= 10;
+    }
+    out.extend_from_slice(&digits[first.min(digits.len() - width)..]);
 }
 
 #[cfg(test)]

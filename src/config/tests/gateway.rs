@@ -118,6 +118,20 @@ fn pages_have_the_paths_that_php_fpm_allows() {
 }
 
 #[test]
+fn a_format_of_the_access_log_is_read_before_it_is_used() {
+    for (format, fault) in [
+        ("", "is empty; write php-fpm's letters, or \"json\""),
+        ("%s %z", "'%z' is no letter of an access format"),
+        ("%{ns}d", "%d has 'seconds', 'milliseconds' and 'microseconds', not 'ns'"),
+        ("%{%Z}t", "%t: a time format has no zone's name (%Z); %z writes +0100"),
+        ("a\\nb", "an access format is one line of text, without '\\n'"),
+    ] {
+        let found = mistake(&format!("access_format = \"{format}\""));
+        assert_eq!(found, format!("f:6:17: pool.www.access_format: {fault}"));
+    }
+}
+
+#[test]
 fn the_slow_log_takes_two_settings() {
     assert_eq!(
         mistake("slowlog = \"/var/log/slow\""),

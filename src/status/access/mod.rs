@@ -12,9 +12,6 @@ use self::letters::Piece;
 use super::stamp::Stamp;
 use crate::ids::{Generation, Pid, SlotId};
 
-/// php-fpm's format where none is configured.
-pub const DEFAULT: &str = "%R - %u %t \"%m %r%Q%q\" %s";
-
 /// No line is longer, bytes, its newline included; no value in it is longer than 2,048 with its escapes. What is longer is
 /// cut and ends in `...`; a line of JSON is cut in its values only and stays JSON.
 pub const MAX_LINE: usize = 16 * 1024;

@@ -12,13 +12,20 @@ const HEAD: &str = "<!DOCTYPE html PUBLIC \"-//W3C//DTD XHTML 1.0 Strict//EN\" \
     \"http://www.w3.org/TR/xhtml1/DTD/xhtml1-strict.dtd\">\n\
     <html xmlns=\"http://www.w3.org/1999/xhtml\" xml:lang=\"en\" lang=\"en\">\n";
 
+/// The pool's table flows into as many columns as fit. In the workers' table only foreign texts may be broken.
 const STYLE: &str = "<style type=\"text/css\">\n\
     body { font: 14px/1.4 system-ui, sans-serif; margin: 2em; color: #222; background: #fff }\n\
-    table { border-collapse: collapse; border: 0; margin-bottom: 2em }\n\
-    th, td { padding: .2em .8em; border-bottom: 1px solid #ddd; text-align: left; vertical-align: top }\n\
-    th { font-weight: 600; white-space: nowrap }\n\
-    td { font-variant-numeric: tabular-nums; overflow-wrap: anywhere }\n\
-    table[border] th, table[border] td { font-size: 12px; padding: .2em .6em }\n\
+    table { display: block; columns: 28em; border-spacing: 0; border: 0; margin-bottom: 2em }\n\
+    table[border] { display: table; width: 100%; font-size: 12px }\n\
+    tr { break-inside: avoid }\n\
+    th, td { padding: .2em .7em; border: 0; border-bottom: 1px solid #ddd; text-align: left; vertical-align: top }\n\
+    th { font-weight: 600; min-width: 12em }\n\
+    td { min-width: 13em; font-variant-numeric: tabular-nums; overflow-wrap: anywhere }\n\
+    table[border] th, table[border] td { min-width: 0; padding: .2em .5em }\n\
+    table[border] td { white-space: nowrap }\n\
+    table[border] td:nth-child(8), table[border] td:nth-child(11) { min-width: 9em }\n\
+    table[border] td:nth-child(8), table[border] td:nth-child(10), table[border] td:nth-child(11) {\n\
+    white-space: normal }\n\
     tr.busy { background: #fff6d6 }\n\
     @media (prefers-color-scheme: dark) {\n\
     body { color: #ddd; background: #181818 } th, td { border-color: #444 } tr.busy { background: #4a3f10 } }\n\
