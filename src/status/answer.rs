@@ -7,20 +7,23 @@ use super::page::{self, Asked, PoolPage};
 const NOT_KEPT: &str = "Expires: Thu, 01 Jan 1970 00:00:00 GMT\r\n\
     Cache-Control: no-cache, no-store, must-revalidate, max-age=0\r\n";
 
-/// The status page that the query asks for.
-pub fn status(page: &PoolPage<'_>, query: &[u8], method: &[u8]) -> Vec<u8> {
+/// Appends the status page that the query asks for.
+pub fn status(page: &PoolPage<'_>, query: &[u8], method: &[u8], out: &mut Vec<u8>) {
     let asked = Asked::parse(query);
-    let mut out = format!("{NOT_KEPT}Content-Type: {}\r\n\r\n", asked.form.content_type());
+    let head = format!("{NOT_KEPT}Content-Type: {}\r\n\r\n", asked.form.content_type());
+    out.extend_from_slice(head.as_bytes());
     if method != b"HEAD" {
-        out.push_str(&page::render(page, asked));
+        out.extend_from_slice(page::render(page, asked).as_bytes());
     }
-    out.into_bytes()
 }
 
-/// The ping page.
-pub fn ping(response: &str, method: &[u8]) -> Vec<u8> {
-    let body = if method == b"HEAD" { "" } else { response };
-    format!("Content-Type: text/plain;charset=UTF-8\r\n{NOT_KEPT}\r\n{body}").into_bytes()
+/// Appends the ping page.
+pub fn ping(response: &str, method: &[u8], out: &mut Vec<u8>) {
+    let head = format!("Content-Type: text/plain;charset=UTF-8\r\n{NOT_KEPT}\r\n");
+    out.extend_from_slice(head.as_bytes());
+    if method != b"HEAD" {
+        out.extend_from_slice(response.as_bytes());
+    }
 }
 
 #[cfg(test)]
@@ -32,7 +35,10 @@ mod tests {
     fn ping_answers_as_php_fpm() {
         let head = "Content-Type: text/plain;charset=UTF-8\r\nExpires: Thu, 01 Jan 1970 00:00:00 GMT\r\n\
                     Cache-Control: no-cache, no-store, must-revalidate, max-age=0\r\n\r\n";
-        assert_eq!(ping("pong", b"GET"), format!("{head}pong").into_bytes());
-        assert_eq!(ping("pong", b"HEAD"), head.as_bytes());
+        for (method, wanted) in [(b"GET".as_slice(), format!("{head}pong")), (b"HEAD", head.to_owned())] {
+            let mut out = Vec::new();
+            ping("pong", method, &mut out);
+            assert_eq!(String::from_utf8(out).unwrap(), wanted);
+        }
     }
 }
