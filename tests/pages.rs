@@ -11,6 +11,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use fpmd::ids::{Generation, Pid, SlotId};
+use fpmd::status::access::Format;
 use fpmd::status::answer;
 use fpmd::status::histogram::Histogram;
 use fpmd::status::page::{
@@ -570,5 +571,39 @@ fn times_agree_with_the_c_library() {
         let mut made = Vec::new();
         format.write(&stamp(*seconds), &mut made);
         assert_eq!(wanted.as_str().unwrap().as_bytes(), made, "{seconds}: {}", stamp(*seconds).text(COMMON));
+    }
+}
+
+#[test]
+fn the_manual_has_every_field_metric_and_letter() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let manual = fs::read_to_string(root.join("man/fpmd-status.7")).unwrap();
+    let (wait, duration) = (spans(&[1]), spans(&[1]));
+    let page = page(&wait, &duration, vec![row(0, ProcessState::Idle)]);
+    let named =
+        |line| [".It Va ", ".Pq Va ", ".Ql "].into_iter().find_map(|macros| str::strip_prefix(line, macros));
+    let quoted: Vec<&str> = manual
+        .lines()
+        .filter_map(named)
+        .flat_map(|names| names.split(" , "))
+        .map(|name| name.trim_end_matches([' ', ',', '.', ':', ';']))
+        .collect();
+    let found: Value = serde_json::from_str(&show(Form::Json, Detail::Full, &page)).unwrap();
+    let names = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+    let fields = [names(&found), names(&found["processes"][0])].concat();
+    for name in fields.iter().filter(|name| *name != "processes") {
+        assert!(quoted.contains(&name.as_str()), "man/fpmd-status.7 does not have the field '{name}'");
+    }
+    let metrics = show(Form::Openmetrics, Detail::Full, &page);
+    for sample in metrics.lines().filter(|line| line.starts_with("fpmd_")) {
+        let name = sample.split('{').next().unwrap();
+        let family = name.trim_end_matches("_bucket").trim_end_matches("_sum").trim_end_matches("_count");
+        assert!(quoted.contains(&family), "man/fpmd-status.7 does not have the metric '{family}'");
+    }
+    for letter in ' '..='~' {
+        let forms = [format!("%{letter}"), format!("%{{NAME}}{letter}"), format!("%{{Name}}{letter}")];
+        let known = forms.iter().any(|form| Format::parse(form).is_ok());
+        let listed = manual.lines().any(|line| forms.iter().any(|form| line == format!(".It Ql \\&{form}")));
+        assert_eq!(known, listed, "man/fpmd-status.7 and the letter '{letter}'");
     }
 }
