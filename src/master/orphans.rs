@@ -24,14 +24,17 @@ impl Strangers {
         Strangers(children.into_iter().map(|child| child.pid).collect())
     }
 
-    /// Kills every other child that has not ended; whether there is any other child left, zombies too.
-    fn kill_others(&self) -> bool {
+    /// Kills every other child that has not ended; whether there is any other child left, zombies too. `told` are those
+    /// that are in the log already: a killed process takes its time to end.
+    fn kill_others(&self, told: &mut HashSet<Pid>) -> bool {
         let Ok(children) = session::children() else { return false };
         let mut is_any_left = false;
         for child in children.into_iter().filter(|child| !self.0.contains(&child.pid)) {
             is_any_left = true;
             if !child.zombie {
-                log::warn!("killing orphan {} ({})", child.pid, child.name);
+                if told.insert(child.pid) {
+                    log::warn!("killing orphan {} ({})", child.pid, child.name);
+                }
                 // If that fails, it has gone by itself.
                 let _ = signal::send_to_group(child.pid, Signal::KILL);
             }
@@ -45,7 +48,8 @@ impl Master {
     pub(super) fn bury(&mut self) {
         let deadline = clock::monotonic().after(PATIENCE);
         let mut events = Events::with_capacity(16);
-        while self.strangers.kill_others() && clock::monotonic() < deadline {
+        let mut told = HashSet::new();
+        while self.strangers.kill_others(&mut told) && clock::monotonic() < deadline {
             while let Ok(Some(_)) = wait::reap() {}
             let left = deadline.since(clock::monotonic()).min(GLANCE);
             // SIGCHLD ends the wait; whatever else does only makes this look again sooner.

@@ -38,6 +38,18 @@ fn one_pool_on_every_kind_of_address() {
 }
 
 #[test]
+fn a_bare_port_is_both_families() {
+    // Free a moment ago; taken by then, the pool would say so.
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let fpmd = Rig::new().pool(Pool::new("www", &workers::c()).key("listen", &port.to_string())).start();
+    for host in ["127.0.0.1", "[::1]"] {
+        let address = Address::Tcp(format!("{host}:{port}").parse().unwrap());
+        address.get("/pid").unwrap_or_else(|error| panic!("{address:?}: {error}"));
+    }
+    fpmd.finish();
+}
+
+#[test]
 fn a_path_has_the_owner_group_mode_and_access_list_of_the_configuration() {
     if !as_root("another user's socket") {
         return;

@@ -131,6 +131,16 @@ fn a_second_signal_ends_at_once() {
 }
 
 #[test]
+fn every_signal_that_asks_for_the_end_is_a_good_end() {
+    for signal in [Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM] {
+        let mut fpmd = Rig::new().pool(Pool::new("www", &workers::c()).workers(2)).start();
+        fpmd.signal(signal);
+        wait_until("the service manager to be told", || fpmd.notified().contains("STOPPING=1"));
+        fpmd.finish_stopped();
+    }
+}
+
+#[test]
 fn a_stop_lets_the_request_in_a_worker_end() {
     for command in [workers::php(), workers::flup("threaded"), workers::c()] {
         let fpmd = Rig::new().pool(Pool::new("www", &command).key("stop_timeout", "\"10s\"")).start();
@@ -197,7 +207,14 @@ fn orphans_are_reaped_and_what_a_worker_leaves_is_killed_at_the_stop_of_its_pool
     });
     assert_eq!(fpmd.pool("www").state, "stopped");
     fpmd.address("good").get("/pid").unwrap();
-    fpmd.finish();
+    let master = fpmd.pid();
+    fpmd.signal(Signal::SIGTERM);
+    wait_until("the end", || !process::is_alive(master));
+    let log = fpmd.log();
+    let said: Vec<&str> = log.lines().filter(|line| line.contains("killing orphan")).collect();
+    let pids: std::collections::BTreeSet<_> = said.iter().map(|line| line.split(' ').nth(5)).collect();
+    assert_eq!(pids.len(), said.len(), "one line for each: {said:?}");
+    fpmd.finish_stopped();
 }
 
 #[test]
