@@ -118,6 +118,7 @@ fn snapshot(address: &str) -> Snapshot {
         killed: 0,
         start_failures: 0,
         activity_method: "system call (procfs)".into(),
+        gateway: None,
         workers: Vec::new(),
     };
     Snapshot {

@@ -7,7 +7,9 @@ use std::fs;
 use std::path::Path;
 
 use fpmd::ids::{Generation, Pid, PoolName, WorkerId};
-use fpmd::status::snapshot::{Activity, ListenerSnapshot, PoolSnapshot, Snapshot, WorkerSnapshot};
+use fpmd::status::snapshot::{
+    Activity, GatewaySnapshot, ListenerSnapshot, PoolSnapshot, Snapshot, WorkerSnapshot,
+};
 use fpmd::status::text::{Colours, Detail, Style, list, render};
 use fpmd::status::{json, text};
 
@@ -53,6 +55,7 @@ fn pool(name: &str, state: &str) -> PoolSnapshot {
         killed: 0,
         start_failures: 0,
         activity_method: "open connections (sock_diag), system call (procfs)".into(),
+        gateway: None,
         workers: Vec::new(),
     }
 }
@@ -69,6 +72,7 @@ fn worker(id: u64, activity: Activity, seen: Option<(u32, u64, f64)>) -> WorkerS
         connections: seen.map(|seen| seen.0),
         rss: seen.map(|seen| seen.1),
         cpu: seen.map(|seen| seen.2),
+        requests: None,
     }
 }
 
@@ -105,6 +109,41 @@ fn full() -> Snapshot {
     old.listeners = Vec::new();
     (old.total_processes, old.idle_processes, old.active_processes) = (0, 0, 0);
     daemon(vec![api, old, www])
+}
+
+/// A pool whose requests come through a gateway.
+fn routed() -> Snapshot {
+    let mut www = pool("www", "running");
+    www.dispatch = "gateway".into();
+    www.activity_method = "exact, by the gateway".into();
+    www.gateway = Some(GatewaySnapshot {
+        pid: Pid::new(4001).unwrap(),
+        accepted_conn: 123_456,
+        listen_queue: 2,
+        max_listen_queue: 40,
+        listen_queue_len: 4096,
+        max_active_processes: 4,
+        slow_requests: 7,
+        timed_out: 1,
+        refused_full: 3,
+        refused_late: 2,
+        retried: 5,
+        broken: 4,
+        aborted: 6,
+        server_errors: 12,
+        connections: 9,
+    });
+    www.workers = vec![
+        WorkerSnapshot { requests: Some(99_000), ..worker(9, Activity::Busy, Some((1, 58_720_256, 312.4))) },
+        WorkerSnapshot { requests: Some(24_456), ..worker(10, Activity::Idle, Some((0, 9_800_000, 0.254))) },
+        worker(11, Activity::Busy, Some((0, 1_200, 0.0))),
+    ];
+    daemon(vec![www])
+}
+
+#[test]
+fn a_gateway_s_numbers_are_shown() {
+    matches("status-gateway.txt", &render(&routed(), Detail::Workers, PLAIN));
 }
 
 /// Text that a worker, a file name or a broken daemon could have brought in.

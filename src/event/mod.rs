@@ -20,3 +20,12 @@ use mio::{Interest, Registry};
 pub fn watch(registry: &Registry, fd: BorrowedFd<'_>, token: token::Token) -> io::Result<()> {
     registry.register(&mut SourceFd(&fd.as_raw_fd()), token.encode(), Interest::READABLE)
 }
+
+/// As `watch`, and for writing again after a write would have blocked.
+///
+/// # Errors
+/// As for `watch`.
+pub fn watch_both_ways(registry: &Registry, fd: BorrowedFd<'_>, token: token::Token) -> io::Result<()> {
+    let interest = Interest::READABLE | Interest::WRITABLE;
+    registry.register(&mut SourceFd(&fd.as_raw_fd()), token.encode(), interest)
+}

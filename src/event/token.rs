@@ -17,6 +17,10 @@ pub enum Token {
     Stdout(WorkerId),
     /// A worker's standard error.
     Stderr(WorkerId),
+    /// The master's end of the messages with a gateway, by the number of its process over the daemon's life.
+    Gateway(u64),
+    /// What a gateway logs.
+    GatewayLog(u64),
 }
 
 /// The low bits say which kind, the rest is the number.
@@ -32,6 +36,8 @@ impl Token {
             Token::Report(worker) => (3, worker.0),
             Token::Stdout(worker) => (4, worker.0),
             Token::Stderr(worker) => (5, worker.0),
+            Token::Gateway(number) => (6, number),
+            Token::GatewayLog(number) => (7, number),
         };
         mio::Token((number << KIND_BITS) as usize | kind)
     }
@@ -46,6 +52,8 @@ impl Token {
             3 => Some(Token::Report(WorkerId(number))),
             4 => Some(Token::Stdout(WorkerId(number))),
             5 => Some(Token::Stderr(WorkerId(number))),
+            6 => Some(Token::Gateway(number)),
+            7 => Some(Token::GatewayLog(number)),
             _ => None,
         }
     }
@@ -66,6 +74,8 @@ mod tests {
             Token::Report(worker),
             Token::Stdout(worker),
             Token::Stderr(worker),
+            Token::Gateway(7),
+            Token::GatewayLog(7),
         ];
         for token in tokens {
             assert_eq!(Token::decode(token.encode()), Some(token));
@@ -74,7 +84,7 @@ mod tests {
 
     #[test]
     fn foreign_numbers_are_not_tokens() {
-        for raw in [6, 7, 8, 9] {
+        for raw in [8, 9] {
             assert_eq!(Token::decode(mio::Token(raw)), None, "{raw}");
         }
     }

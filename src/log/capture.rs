@@ -41,6 +41,8 @@ pub enum Form {
     Decorated,
     /// As they are: for workers that write a log format of their own.
     Raw,
+    /// Lines of a process of ours, at the level of their prefix: `<4>` is a warning (sd-daemon(3)).
+    Ours,
 }
 
 /// How much is logged. What is beyond is dropped and counted.
@@ -164,6 +166,7 @@ enum End {
 enum Output<'a> {
     Raw(&'a [u8]),
     Said(&'a Source, &'a [u8], End),
+    Ours(&'a Source, ::log::Level, &'a [u8]),
     /// The worker writes too much.
     Dropping(&'a Source),
     /// So much was dropped.
@@ -175,12 +178,17 @@ impl<'a> Output<'a> {
         match form {
             Form::Raw => Output::Raw(text),
             Form::Decorated => Output::Said(source, text, end),
+            Form::Ours => {
+                let (level, text) = prefixed(text);
+                Output::Ours(source, level, text)
+            }
         }
     }
 
     fn log(&self) {
         match self {
             Output::Raw(text) => super::raw(text),
+            Output::Ours(_, level, _) => ::log::log!(*level, "{}", self.text()),
             // Rendering is worth its price only if somebody sees it.
             _ if !::log::log_enabled!(::log::Level::Warn) => {}
             decorated => ::log::warn!("{}", decorated.text()),
@@ -200,6 +208,11 @@ impl<'a> Output<'a> {
                 });
                 out
             }
+            Output::Ours(source, _, text) => {
+                let mut out = format!("[pool {}] gateway: ", source.pool);
+                line::escape_bytes(&mut out, text);
+                out
+            }
             Output::Dropping(source) => {
                 format!("{source} says too much into {}: dropping lines", source.stream)
             }
@@ -208,6 +221,24 @@ impl<'a> Output<'a> {
             }
         }
     }
+}
+
+/// The level of a line with a prefix, and the rest of it; one without is a panic's, or of a library.
+fn prefixed(text: &[u8]) -> (::log::Level, &[u8]) {
+    use ::log::Level;
+    let Some((priority, rest)) = (match text {
+        [b'<', digit @ b'0'..=b'7', b'>', rest @ ..] => Some((*digit, rest)),
+        _ => None,
+    }) else {
+        return (Level::Error, text);
+    };
+    let level = match priority {
+        b'0'..=b'3' => Level::Error,
+        b'4' => Level::Warn,
+        b'5' | b'6' => Level::Info,
+        _ => Level::Debug,
+    };
+    (level, rest)
 }
 
 impl std::fmt::Display for Source {
@@ -278,6 +309,21 @@ mod tests {
     fn raw_lines_stay_as_they_are() {
         let mut capture = capture(Form::Raw, Limits::default());
         assert_eq!(fed(&mut capture, b"{\"a\":\t1}\n", START), ["{\"a\":\t1}"]);
+    }
+
+    #[test]
+    fn lines_of_ours_have_the_level_of_their_prefix() {
+        let mut capture = capture(Form::Ours, Limits::default());
+        assert_eq!(
+            fed(&mut capture, b"<4>slow client\x1b\n", START),
+            ["[pool www] gateway: slow client\\u{1b}"]
+        );
+        assert_eq!(prefixed(b"<4>x"), (::log::Level::Warn, &b"x"[..]));
+        assert_eq!(prefixed(b"<6>x"), (::log::Level::Info, &b"x"[..]));
+        assert_eq!(prefixed(b"<7>x"), (::log::Level::Debug, &b"x"[..]));
+        for odd in [&b"thread 'main' panicked"[..], b"<8>x", b"<", b""] {
+            assert_eq!(prefixed(odd), (::log::Level::Error, odd));
+        }
     }
 
     #[test]

@@ -4,14 +4,13 @@
 use std::collections::HashSet;
 
 use super::run::Farewell;
+use super::workers::Worker;
 use super::{Master, spawning};
 use crate::event::token::Token;
 use crate::ids::{ExitStatus, Generation, Pid, PoolName, Signal, Ticket, WorkerId};
-use crate::os::activity::StopOutcome;
 use crate::os::process::Report;
 use crate::os::socket::Listener;
 use crate::os::{clock, session, signal};
-use crate::status::snapshot::Activity;
 use crate::supervise::action::Action;
 use crate::supervise::event::Event;
 use crate::wire::control::Reply;
@@ -22,7 +21,10 @@ impl Master {
         let is_start = matches!(action, Action::Start { .. });
         match action {
             Action::Listen { pool, generation } => self.listen(pool, generation),
-            Action::CloseListeners { pool } => self.listeners.close(&pool),
+            Action::CloseListeners { pool } => {
+                self.close_gateway(&pool);
+                self.listeners.close(&pool);
+            }
             Action::ForgetSettings { pool, generation } => {
                 self.listeners.release(&pool, generation);
                 self.spawns.remove(&(pool.clone(), generation));
@@ -32,7 +34,8 @@ impl Master {
             Action::Signal { worker, signal } => self.signal(worker, signal),
             Action::StopIfIdle { worker, signal } => self.stop_if_idle(worker, signal),
             Action::Observe { worker } => self.observe(worker),
-            Action::Admit { .. } | Action::CloseIntake { .. } => {}
+            Action::Admit { worker } => self.admit(worker),
+            Action::CloseIntake { pool, within } => self.close_intake(&pool, within),
             Action::KillLeftovers { pool } => self.kill_leftovers(&pool),
             Action::Log { level, text } => log::log!(level, "{text}"),
             Action::Progress { ticket, text } => self.control.tell(ticket, text),
@@ -44,7 +47,9 @@ impl Master {
 
     fn listen(&mut self, pool: PoolName, generation: Generation) {
         let opened = match self.settings.adopt(&pool, generation) {
-            Some(settings) => self.listeners.open(&settings, generation),
+            Some(settings) => self.listeners.open(&settings, generation).and_then(|()| {
+                self.route(&settings, generation).inspect_err(|_| self.listeners.release(&pool, generation))
+            }),
             None => Err("its settings are gone".to_owned()),
         };
         let event = match opened {
@@ -59,6 +64,7 @@ impl Master {
             Ok(worker) => {
                 let pid = worker.pid;
                 self.workers.insert(id, worker);
+                self.facts_changed();
                 Event::Forked { worker: id, pid }
             }
             Err(reason) => Event::StartFailed { worker: id, reason },
@@ -95,38 +101,20 @@ impl Master {
         }
     }
 
-    fn stop_if_idle(&mut self, id: WorkerId, signal: Signal) {
-        let Some(worker) = self.workers.get_mut(id) else { return };
-        let listeners: Vec<_> = self.listeners.all(&worker.pool).collect();
-        let event = match self.observer.stop_if_idle(&listeners, worker.pid, signal, &mut worker.trail) {
-            Ok(StopOutcome::Sent) => Event::StopSent { worker: id },
-            Ok(StopOutcome::NotIdle(activity)) => Event::Observed { worker: id, activity },
-            Ok(StopOutcome::Gone) => Event::Observed { worker: id, activity: Activity::Unknown },
-            Err(error) => {
-                log::error!("[pool {}] {error}", worker.pool);
-                Event::Observed { worker: id, activity: Activity::Unknown }
-            }
-        };
-        self.supervisor.handle(clock::monotonic(), event);
-    }
-
-    fn observe(&mut self, id: WorkerId) {
-        let Some(worker) = self.workers.get(id) else { return };
-        let listeners: Vec<_> = self.listeners.all(&worker.pool).collect();
-        let activity = self.observer.observe(&listeners, worker.pid).activity;
-        self.supervisor.handle(clock::monotonic(), Event::Observed { worker: id, activity });
-    }
-
     /// Kills what the pool's former workers left behind: in the pool's control group, in the sessions that they led, and
     /// on the pool's sockets.
     fn kill_leftovers(&mut self, pool: &PoolName) {
         self.cgroups.kill(pool);
         let former: HashSet<Pid> = self.workers.take_former(pool).collect();
-        let sockets: HashSet<u64> = self.listeners.all(pool).filter_map(Listener::inode).collect();
+        let slots = self.slots.of(pool).map(|(_, listener, _)| listener);
+        let sockets: HashSet<u64> =
+            self.listeners.all(pool).chain(slots).filter_map(Listener::inode).collect();
         let mut reached: HashSet<Pid> = HashSet::new();
         for _ in 0..LEFTOVER_ROUNDS {
             let killed = session::kill_leftovers(&former).and_then(|mut killed| {
-                killed.extend(session::kill_strays(&sockets, |pid| self.workers.by_pid(pid).is_some())?);
+                killed.extend(session::kill_strays(&sockets, |pid| {
+                    self.workers.by_pid(pid).is_some() || self.gateways.is_ours(pid)
+                })?);
                 Ok(killed)
             });
             match killed {
@@ -163,6 +151,9 @@ impl Master {
 
     /// A child was reaped.
     pub(super) fn on_exit(&mut self, pid: Pid, status: ExitStatus) {
+        if self.on_gateway_exit(pid, status) {
+            return;
+        }
         let Some(worker) = self.workers.by_pid(pid) else {
             // An orphan that became ours because fpmd is a subreaper, or PID 1.
             log::debug!("orphan {pid} {status}");
@@ -173,8 +164,11 @@ impl Master {
         self.on_report(worker);
         self.on_output(Token::Stdout(worker));
         self.on_output(Token::Stderr(worker));
-        self.workers.exited(worker);
+        if let Some(Worker { pool, seat, .. }) = self.workers.exited(worker) {
+            self.vacate(&pool, seat, worker, status);
+        }
         self.supervisor.handle(clock::monotonic(), Event::Exited { worker, status });
+        self.facts_changed();
     }
 }
 

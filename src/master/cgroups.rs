@@ -12,6 +12,7 @@ use crate::os::cgroup::{Delegated, Group};
 pub struct Cgroups {
     delegated: Option<Delegated>,
     groups: BTreeMap<PoolName, Group>,
+    gateways: Option<Group>,
     /// Killed, and to be removed when the last process in them is reaped.
     leaving: Vec<Group>,
 }
@@ -21,7 +22,7 @@ impl Cgroups {
     pub fn new() -> Cgroups {
         let delegated =
             Delegated::find().inspect_err(|reason| log::debug!("no control groups for pools: {reason}")).ok();
-        Cgroups { delegated, groups: BTreeMap::new(), leaving: Vec::new() }
+        Cgroups { delegated, groups: BTreeMap::new(), gateways: None, leaving: Vec::new() }
     }
 
     /// Makes sure that the pool has its group, if it can have one.
@@ -40,6 +41,14 @@ impl Cgroups {
                 self.delegated = None;
             }
         }
+    }
+
+    /// What a new gateway joins.
+    pub fn of_gateways(&mut self) -> Option<BorrowedFd<'_>> {
+        if let (None, Some(delegated)) = (&self.gateways, &self.delegated) {
+            self.gateways = delegated.create_for_gateways().inspect_err(|error| log::warn!("{error}")).ok();
+        }
+        self.gateways.as_ref().map(Group::procs)
     }
 
     /// What a new worker of the pool joins.
@@ -65,5 +74,14 @@ impl Cgroups {
     /// Removes groups that have become empty.
     pub fn sweep(&mut self) {
         self.leaving.retain(|group| group.remove().is_err());
+    }
+}
+
+impl Drop for Cgroups {
+    fn drop(&mut self) {
+        // Empty by now, unless someone put a process of theirs there.
+        if let Some(group) = &self.gateways {
+            let _ = group.remove();
+        }
     }
 }

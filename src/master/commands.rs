@@ -2,9 +2,9 @@
 
 use super::Master;
 use super::control::Access;
+use super::inquiries::Reports;
 use super::reload;
 use crate::ids::{Pid, PoolName, Ticket};
-use crate::log;
 use crate::os::clock;
 use crate::status::snapshot::Snapshot;
 use crate::supervise::event::{Event, PoolCommand, WorkerCommand};
@@ -16,6 +16,8 @@ enum Verdict {
     Now(Reply),
     /// The supervisor answers by the ticket.
     Later(Event),
+    /// Gateways have to be asked for the status of this pool, or of all.
+    Ask(Option<PoolName>),
 }
 
 impl Master {
@@ -29,6 +31,7 @@ impl Master {
         let ticket = self.next_ticket();
         match self.judge(request.command, ticket) {
             Verdict::Now(reply) => self.reply(client, &reply),
+            Verdict::Ask(pool) => self.inquire(client, pool, ticket),
             Verdict::Later(event) => {
                 // First the stage, then the event: its answer may come at once.
                 self.control.wait(client, ticket);
@@ -58,8 +61,8 @@ impl Master {
         }
         let about_pool = |pool, command| Verdict::Later(Event::Pool { pool, command, ticket: Some(ticket) });
         match command {
-            Command::Status { pool } => Verdict::Now(Reply::Status(Box::new(self.snapshot(pool.as_ref())))),
-            Command::Health { pool } => Verdict::Now(health(&self.snapshot(pool.as_ref()))),
+            Command::Status { pool } => Verdict::Ask(pool),
+            Command::Health { pool } => Verdict::Now(health(&self.snapshot(pool.as_ref(), &Reports::new()))),
             Command::Dump => Verdict::Now(Reply::Done(self.dump())),
             Command::Reload { pools } => match reload::prepare(self, &pools) {
                 Ok(change) => Verdict::Later(reload::adopt(self, change, Some(ticket))),
@@ -75,9 +78,9 @@ impl Master {
             Command::Scale { pool, workers } => about_pool(pool, PoolCommand::Scale(workers)),
             Command::Drain { pid } => self.about_worker(pid, WorkerCommand::Drain, ticket),
             Command::Kill { pid } => self.about_worker(pid, WorkerCommand::Kill, ticket),
-            Command::Reopen => Verdict::Now(match log::reopen() {
+            Command::Reopen => Verdict::Now(match self.reopen_logs() {
                 Ok(()) => Reply::Done(String::new()),
-                Err(error) => Reply::Refused(error.to_string()),
+                Err(refusal) => Reply::Refused(refusal),
             }),
         }
     }

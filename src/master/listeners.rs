@@ -114,6 +114,12 @@ impl Listeners {
             .map(|entry| (entry.id, &entry.listener))
     }
 
+    /// One of the pool's sockets.
+    pub fn by_id(&self, pool: &PoolName, id: ListenerId) -> Option<&Listener> {
+        let entries = self.pools.get(pool)?;
+        entries.iter().find(|entry| entry.id == id).map(|entry| &entry.listener)
+    }
+
     /// Every open socket of the pool.
     pub fn all(&self, pool: &PoolName) -> impl Iterator<Item = &Listener> {
         self.pools.get(pool).map(Vec::as_slice).unwrap_or_default().iter().map(|entry| &entry.listener)

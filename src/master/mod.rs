@@ -8,12 +8,17 @@ mod commands;
 mod control;
 mod demo;
 mod environment;
+mod gateways;
+mod inquiries;
 mod listeners;
 mod orphans;
 mod pid_file;
 mod reload;
+mod routing;
 mod run;
+mod seats;
 mod settings;
+mod slots;
 mod snapshot;
 mod source;
 mod spawning;
@@ -30,10 +35,13 @@ use signal_hook_mio::v1_0::Signals;
 use self::cgroups::Cgroups;
 use self::control::Control;
 use self::demo::Demo;
+use self::gateways::Gateways;
+use self::inquiries::Inquiries;
 use self::listeners::Listeners;
 use self::orphans::Strangers;
 use self::run::{Farewell, Timer};
 use self::settings::Settings;
+use self::slots::Slots;
 use self::source::Source;
 use self::workers::Workers;
 use crate::config::model::Global;
@@ -59,6 +67,11 @@ struct Master {
     global: Global,
     settings: Settings,
     listeners: Listeners,
+    slots: Slots,
+    gateways: Gateways,
+    inquiries: Inquiries,
+    /// Gateways are to be told new numbers, soon.
+    facts_due: bool,
     /// What the workers of a generation have in common, made at its first start.
     spawns: HashMap<(PoolName, Generation), Rc<Spawn>>,
     open_files: OriginalLimit,

@@ -28,6 +28,14 @@ pub enum Timer {
     Client(u64),
     /// Accepting control clients failed for want of descriptors; time to try again.
     Accept,
+    /// A gateway that died is to be started again.
+    Gateways,
+    /// A gateway that nobody needs any more takes too long to end.
+    GatewayEnd(u64),
+    /// Gateways are told the numbers of their pools.
+    Facts,
+    /// Gateways took too long to answer a question.
+    Inquiry(u64),
     /// The last replies of a stopping daemon have had their time.
     Farewell,
 }
@@ -100,7 +108,8 @@ impl Master {
             Token::Control => self.on_control(),
             Token::Client(number) => self.on_client(number),
             Token::Report(worker) => self.on_report(worker),
-            Token::Stdout(_) | Token::Stderr(_) => self.on_output(token),
+            Token::Stdout(_) | Token::Stderr(_) | Token::GatewayLog(_) => self.on_output(token),
+            Token::Gateway(number) => self.on_gateway(number),
         }
     }
 
@@ -109,6 +118,10 @@ impl Master {
             Timer::Supervisor => self.supervisor.handle(clock::monotonic(), Event::Deadline),
             Timer::Client(number) => self.control.expire(number),
             Timer::Accept => self.on_control(),
+            Timer::Gateways => self.start_gateways(),
+            Timer::GatewayEnd(number) => self.gateways.kill(number),
+            Timer::Facts => self.tell_facts(),
+            Timer::Inquiry(number) => self.conclude(number),
             Timer::Farewell => self.farewell = Farewell::Said,
         }
     }
@@ -121,7 +134,7 @@ impl Master {
                 signals::TERM | signals::QUIT | signals::INT => self.on_stop_signal(signal),
                 signals::HUP | signals::USR2 => self.on_reload_signal(),
                 // Says itself what came of it.
-                signals::USR1 => drop(log::reopen()),
+                signals::USR1 => drop(self.reopen_logs()),
                 // signal-hook gives back nothing but what it was asked for.
                 _ => {}
             }
@@ -251,7 +264,7 @@ impl Master {
             Farewell::NotYet => false,
             Farewell::Said => true,
             Farewell::Due => {
-                if !self.control.is_sending() {
+                if !self.is_anyone_left() {
                     return true;
                 }
                 let deadline = clock::monotonic().after(FAREWELL);
@@ -259,8 +272,27 @@ impl Master {
                 self.farewell = Farewell::Sending;
                 false
             }
-            Farewell::Sending => !self.control.is_sending(),
+            Farewell::Sending => !self.is_anyone_left(),
         }
+    }
+
+    /// Whether a reply is still on its way, or a gateway that ends.
+    fn is_anyone_left(&self) -> bool {
+        self.control.is_sending() || self.gateways.is_anyone_left()
+    }
+
+    /// Opens all log files again, ours and those that gateways write. Says itself what came of it.
+    ///
+    /// # Errors
+    /// The same, for whoever asked.
+    pub(super) fn reopen_logs(&mut self) -> Result<(), String> {
+        let own = log::reopen().map_err(|error| error.to_string());
+        let theirs = self.gateways.reopen_logs();
+        if let Err(refusals) = &theirs {
+            refusals.lines().for_each(|refusal| ::log::error!("{refusal}"));
+        }
+        let refusals: Vec<String> = [own, theirs].into_iter().filter_map(Result::err).collect();
+        if refusals.is_empty() { Ok(()) } else { Err(refusals.join("\n")) }
     }
 }
 

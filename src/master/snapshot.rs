@@ -2,19 +2,25 @@
 //!
 //! Looked at only when someone asks, so that a pool that nobody asks about costs nothing.
 
+use std::collections::HashMap;
+
 use super::Master;
-use crate::config::model::{PmMode, Pool};
+use super::inquiries::Reports;
+use crate::config::model::{Dispatch, PmMode, Pool};
 use crate::config::{self, Config};
-use crate::ids::{Moment, Pid, PoolName};
+use crate::ids::{Moment, Pid, PoolName, WorkerId};
 use crate::os::activity::{self, Observation, Observer};
 use crate::os::socket::Listener;
 use crate::os::{clock, procfs};
-use crate::status::snapshot::{Activity, ListenerSnapshot, PoolSnapshot, Snapshot, WorkerSnapshot};
+use crate::status::snapshot::{
+    Activity, GatewaySnapshot, ListenerSnapshot, PoolSnapshot, Snapshot, WorkerSnapshot,
+};
 use crate::supervise::{PoolView, WorkerView};
+use crate::wire::gateway::{Report, WorkerReport};
 
 impl Master {
-    /// The daemon with this pool, or with all.
-    pub(super) fn snapshot(&mut self, pool: Option<&PoolName>) -> Snapshot {
+    /// The daemon with this pool, or with all; `reports` are what gateways have said.
+    pub(super) fn snapshot(&mut self, pool: Option<&PoolName>, reports: &Reports) -> Snapshot {
         let now = clock::monotonic();
         let is_wanted = |view: &PoolView| pool.is_none_or(|name| *name == view.name);
         let views: Vec<PoolView> = self.supervisor.pools().filter(is_wanted).collect();
@@ -25,7 +31,13 @@ impl Master {
             start_since: now.since(self.started).as_secs(),
             config: self.source.path().map(|path| path.display().to_string()),
             state: self.supervisor.state().to_string(),
-            pools: views.into_iter().map(|view| self.pool_snapshot(view, now)).collect(),
+            pools: views
+                .into_iter()
+                .map(|view| {
+                    let report = reports.get(&view.name);
+                    self.pool_snapshot(view, now, report)
+                })
+                .collect(),
         }
     }
 
@@ -35,20 +47,20 @@ impl Master {
         config::dump(&Config { global: self.global.clone(), pools })
     }
 
-    fn pool_snapshot(&mut self, view: PoolView, now: Moment) -> PoolSnapshot {
-        let listeners: Vec<&Listener> = self.listeners.all(&view.name).collect();
-        let pids: Vec<Pid> = view.workers.iter().map(|worker| worker.pid).collect();
-        let observations = self.observer.observe_all(&listeners, &pids);
-        let sockets =
-            listeners.iter().map(|listener| listener_snapshot(listener, &mut self.observer)).collect();
-        let method = observations.first().map_or(activity::METHOD, |observation| observation.method);
+    fn pool_snapshot(&mut self, view: PoolView, now: Moment, report: Option<&Report>) -> PoolSnapshot {
+        let settings = self.settings.current(&view.name);
+        let seen = match settings.as_ref().map(|pool| &pool.dispatch) {
+            Some(Dispatch::Gateway(_)) => self.reported(&view, report),
+            Some(Dispatch::Direct) | None => self.observed(&view),
+        };
         let workers: Vec<WorkerSnapshot> = view
             .workers
             .iter()
-            .zip(&observations)
-            .map(|(worker, observation)| worker_snapshot(worker, observation, now))
+            .zip(&seen.workers)
+            .map(|(worker, seen)| worker_snapshot(worker, seen, now))
             .collect();
-        let settings = self.settings.current(&view.name);
+        let listeners = self.listeners.all(&view.name);
+        let sockets = listeners.map(|listener| listener_snapshot(listener, &mut self.observer)).collect();
         let count = |wanted: fn(Activity) -> bool| {
             u32::try_from(workers.iter().filter(|worker| wanted(worker.activity)).count()).unwrap_or(u32::MAX)
         };
@@ -72,15 +84,110 @@ impl Master {
             crashed: view.counters.crashed,
             killed: view.counters.killed,
             start_failures: view.counters.start_failures,
-            activity_method: method.to_owned(),
+            activity_method: seen.method.to_owned(),
+            gateway: report.zip(self.gateways.pid(&view.name)).map(|(report, pid)| {
+                let limit = settings.as_ref().map_or(0, |pool| queue_limit(pool));
+                gateway_snapshot(report, pid, limit)
+            }),
             workers,
             reason: view.reason,
             name: view.name,
         }
     }
+
+    /// The workers as they are seen from outside.
+    fn observed(&mut self, view: &PoolView) -> Seen {
+        let listeners: Vec<&Listener> = self.listeners.all(&view.name).collect();
+        let pids: Vec<Pid> = view.workers.iter().map(|worker| worker.pid).collect();
+        let observations = self.observer.observe_all(&listeners, &pids);
+        let method = observations.first().map_or(activity::METHOD, |observation| observation.method);
+        Seen { method, workers: observations.into_iter().map(SeenWorker::from).collect() }
+    }
+
+    /// The workers as their gateway knows them; one that was not let in yet is looked at.
+    fn reported(&mut self, view: &PoolView, report: Option<&Report>) -> Seen {
+        let Some(report) = report else {
+            let workers = view.workers.iter().map(|_| SeenWorker::default()).collect();
+            return Seen { method: NO_ANSWER, workers };
+        };
+        let known: HashMap<WorkerId, &WorkerReport> =
+            report.workers.iter().map(|worker| (worker.worker, worker)).collect();
+        let workers = view.workers.iter().map(|worker| match known.get(&worker.id) {
+            Some(known) => SeenWorker::from(*known),
+            None => SeenWorker::from(self.look(worker.id, worker.pid)),
+        });
+        Seen { method: EXACT, workers: workers.collect() }
+    }
 }
 
-fn worker_snapshot(worker: &WorkerView, observation: &Observation, now: Moment) -> WorkerSnapshot {
+/// How the activity of workers is known that a gateway gives their requests.
+const EXACT: &str = "exact, by the gateway";
+/// And where it does not say so in time.
+const NO_ANSWER: &str = "unknown: the gateway does not answer";
+
+/// A pool's workers at one moment.
+struct Seen {
+    method: &'static str,
+    workers: Vec<SeenWorker>,
+}
+
+/// One worker at one moment.
+struct SeenWorker {
+    activity: Activity,
+    connections: Option<u32>,
+    requests: Option<u64>,
+}
+
+impl Default for SeenWorker {
+    fn default() -> SeenWorker {
+        SeenWorker { activity: Activity::Unknown, connections: None, requests: None }
+    }
+}
+
+impl From<Observation> for SeenWorker {
+    fn from(observation: Observation) -> SeenWorker {
+        SeenWorker { activity: observation.activity, connections: observation.connections, requests: None }
+    }
+}
+
+impl From<&WorkerReport> for SeenWorker {
+    fn from(report: &WorkerReport) -> SeenWorker {
+        SeenWorker {
+            activity: if report.state == "Idle" { Activity::Idle } else { Activity::Busy },
+            connections: Some(report.current),
+            requests: Some(report.requests),
+        }
+    }
+}
+
+fn queue_limit(pool: &Pool) -> u32 {
+    match &pool.dispatch {
+        Dispatch::Gateway(gateway) => gateway.queue_limit,
+        Dispatch::Direct => 0,
+    }
+}
+
+fn gateway_snapshot(report: &Report, pid: Pid, queue_limit: u32) -> GatewaySnapshot {
+    GatewaySnapshot {
+        pid,
+        accepted_conn: report.accepted,
+        listen_queue: report.load.queued,
+        max_listen_queue: report.max_queued,
+        listen_queue_len: queue_limit,
+        max_active_processes: report.max_active,
+        slow_requests: report.slow,
+        timed_out: report.timed_out,
+        refused_full: report.refused_full,
+        refused_late: report.refused_late,
+        retried: report.retried,
+        broken: report.broken,
+        aborted: report.aborted,
+        server_errors: report.server_errors,
+        connections: report.connections,
+    }
+}
+
+fn worker_snapshot(worker: &WorkerView, seen: &SeenWorker, now: Moment) -> WorkerSnapshot {
     // It may have ended since: then nothing is known of it.
     let stat = procfs::stat(worker.pid).ok();
     WorkerSnapshot {
@@ -88,10 +195,11 @@ fn worker_snapshot(worker: &WorkerView, observation: &Observation, now: Moment) 
         pid: worker.pid,
         generation: worker.generation,
         state: worker.state.to_string(),
-        activity: observation.activity,
+        activity: seen.activity,
         start_time: wall_time(worker.started, now),
         start_since: now.since(worker.started).as_secs(),
-        connections: observation.connections,
+        connections: seen.connections,
+        requests: seen.requests,
         rss: stat.as_ref().map(procfs::Stat::rss),
         cpu: stat.as_ref().map(|stat| stat.cpu().as_secs_f64()),
     }

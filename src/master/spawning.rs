@@ -8,7 +8,7 @@ use nix::unistd::pipe2;
 
 use super::Master;
 use super::environment::worker_environment;
-use super::listeners::ListenerId;
+use super::seats::Seat;
 use super::workers::Worker;
 use crate::config::model::Pool;
 use crate::event;
@@ -16,7 +16,7 @@ use crate::event::token::Token;
 use crate::ids::{Generation, Gid, PoolName, Signal, WorkerId};
 use crate::log::capture::{Capture, Form, Limits, Source, Stream};
 use crate::os::activity::Trail;
-use crate::os::process::{self, Descriptors, EnvironmentBlock, OpenFiles, Output, Session, Spawn};
+use crate::os::process::{self, Child, Descriptors, EnvironmentBlock, OpenFiles, Output, Session, Spawn};
 use crate::os::{clock, users};
 
 /// Starts a worker and watches its pipes; the caller enters it in the table.
@@ -33,17 +33,13 @@ pub fn start(
     let spawn = prepared(master, &settings, generation)?;
     master.cgroups.prepare(pool);
     let outputs = if settings.catch_workers_output { Some(Outputs::open()?) } else { None };
-    let (listener, child) = {
-        let (listener_id, listener) = emptiest_listener(master, pool, generation)?;
-        let (stdout, stderr) = match &outputs {
-            Some(outputs) => {
-                (Output::To(outputs.stdout.theirs.as_fd()), Output::To(outputs.stderr.theirs.as_fd()))
-            }
-            None => (Output::Null, Output::Null),
-        };
-        let descriptors =
-            Descriptors { stdin: listener.as_fd(), stdout, stderr, cgroup: master.cgroups.of(pool) };
-        (listener_id, process::spawn(&spawn, &descriptors).map_err(|error| error.to_string())?)
+    let seat = master.seat(&settings, generation, id)?;
+    let child = match fork(master, pool, seat, &spawn, outputs.as_ref()) {
+        Ok(child) => child,
+        Err(reason) => {
+            master.leave(pool, seat, id);
+            return Err(reason);
+        }
     };
     let registry = master.poll.registry();
     if let Err(error) = event::watch(registry, child.report.as_fd(), Token::Report(id)) {
@@ -51,7 +47,7 @@ pub fn start(
     }
     let worker = Worker {
         pool: pool.clone(),
-        listener,
+        seat,
         pid: child.pid,
         report: Some(child.report),
         trail: Trail::default(),
@@ -62,17 +58,22 @@ pub fn start(
     Ok(worker)
 }
 
-/// The pool's workers are shared out evenly among its sockets: each can have only one as FD 0.
-fn emptiest_listener<'a>(
-    master: &'a Master,
+fn fork(
+    master: &Master,
     pool: &PoolName,
-    generation: Generation,
-) -> Result<(ListenerId, impl AsFd + 'a), String> {
-    let mut listeners = master.listeners.of(pool, generation).collect::<Vec<_>>();
-    if listeners.len() > 1 {
-        listeners.sort_by_key(|(id, _)| master.workers.on_listener(*id));
-    }
-    listeners.into_iter().next().ok_or_else(|| "its sockets are gone".to_owned())
+    seat: Seat,
+    spawn: &Spawn,
+    outputs: Option<&Outputs>,
+) -> Result<Child, String> {
+    let socket = master.socket(pool, seat).ok_or("its socket is gone")?;
+    let (stdout, stderr) = match outputs {
+        Some(outputs) => {
+            (Output::To(outputs.stdout.theirs.as_fd()), Output::To(outputs.stderr.theirs.as_fd()))
+        }
+        None => (Output::Null, Output::Null),
+    };
+    let descriptors = Descriptors { stdin: socket.as_fd(), stdout, stderr, cgroup: master.cgroups.of(pool) };
+    process::spawn(spawn, &descriptors).map_err(|error| error.to_string())
 }
 
 /// What all workers of a generation have in common, made once.
@@ -138,9 +139,12 @@ struct Outputs {
     stderr: Pipe,
 }
 
-struct Pipe {
-    ours: OwnedFd,
-    theirs: OwnedFd,
+/// What a child writes and we read.
+pub struct Pipe {
+    /// To read from; not blocking.
+    pub ours: OwnedFd,
+    /// To write to.
+    pub theirs: OwnedFd,
 }
 
 impl Outputs {
@@ -172,7 +176,10 @@ impl Outputs {
 
 impl Pipe {
     /// Non-blocking on our side only: programs do not expect EAGAIN from their standard output.
-    fn open() -> Result<Pipe, String> {
+    ///
+    /// # Errors
+    /// A sentence: no descriptor is left.
+    pub fn open() -> Result<Pipe, String> {
         let sentence =
             |errno: nix::errno::Errno| format!("cannot make a pipe for its output: {}", errno.desc());
         let (ours, theirs) = pipe2(OFlag::O_CLOEXEC).map_err(sentence)?;

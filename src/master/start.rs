@@ -13,11 +13,14 @@ use signal_hook_mio::v1_0::Signals;
 use super::cgroups::Cgroups;
 use super::control::{Control, ControlError};
 use super::demo::Demo;
+use super::gateways::Gateways;
+use super::inquiries::Inquiries;
 use super::listeners::Listeners;
 use super::orphans::Strangers;
 use super::pid_file::{PidFile, PidFileError};
 use super::run::{Farewell, signals};
 use super::settings::Settings;
+use super::slots::Slots;
 use super::source::{OnePool, Source};
 use super::workers::Workers;
 use super::{Master, Starting, reload};
@@ -266,6 +269,10 @@ fn bring_up(
         global: config.global.clone(),
         settings: Settings::default(),
         listeners: Listeners::new(inherited),
+        slots: Slots::new(&config.global.runtime_dir, config.global.gateway_user.clone()),
+        gateways: Gateways::new(config.global.gateway_user.clone()),
+        inquiries: Inquiries::default(),
+        facts_due: false,
         spawns: HashMap::new(),
         open_files,
         workers: Workers::default(),

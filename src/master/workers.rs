@@ -9,6 +9,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use mio::Registry;
 
 use super::listeners::ListenerId;
+use super::seats::Seat;
 use crate::event;
 use crate::event::token::Token;
 use crate::ids::{Moment, Pid, PoolName, WorkerId};
@@ -31,7 +32,7 @@ pub struct Worker {
     /// Its pool.
     pub pool: PoolName,
     /// Its FD 0.
-    pub listener: ListenerId,
+    pub seat: Seat,
     /// Its process.
     pub pid: Pid,
     /// Open until its program runs or has failed to.
@@ -73,18 +74,19 @@ impl Workers {
 
     /// Workers on this socket.
     pub fn on_listener(&self, listener: ListenerId) -> usize {
-        self.alive.values().filter(|worker| worker.listener == listener).count()
+        self.alive.values().filter(|worker| worker.seat == Seat::Shared(listener)).count()
     }
 
     /// The worker was reaped: its pid may be another process's from now on.
-    pub fn exited(&mut self, id: WorkerId) {
-        let Some(worker) = self.alive.remove(&id) else { return };
+    pub fn exited(&mut self, id: WorkerId) -> Option<Worker> {
+        let worker = self.alive.remove(&id)?;
         self.by_pid.remove(&worker.pid);
-        let former = self.former.entry(worker.pool).or_default();
+        let former = self.former.entry(worker.pool.clone()).or_default();
         if former.len() == FORMER {
             former.pop_front();
         }
         former.push_back(worker.pid);
+        Some(worker)
     }
 
     /// The pids of the pool's latest former workers, each the name of a session that it led; forgets them.

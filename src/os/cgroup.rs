@@ -55,8 +55,20 @@ impl Delegated {
     /// # Errors
     /// It cannot be made, or processes cannot be put into it.
     pub fn create(&self, pool: &PoolName) -> Result<Group, CgroupError> {
+        self.make(format!("fpmd-{}-{pool}", std::process::id()))
+    }
+
+    /// Makes an empty group for all gateways: none of a pool's, as what is in a pool's group is killed with its workers.
+    ///
+    /// # Errors
+    /// As for [`Delegated::create`].
+    pub fn create_for_gateways(&self) -> Result<Group, CgroupError> {
+        // No pool's name has a plus sign.
+        self.make(format!("fpmd-{}+gateways", std::process::id()))
+    }
+
+    fn make(&self, name: String) -> Result<Group, CgroupError> {
         const ATTEMPTS: u32 = 100;
-        let name = format!("fpmd-{}-{pool}", std::process::id());
         let mut path = self.path.join(&name);
         for attempt in 2..=ATTEMPTS {
             // What a dead fpmd of our pid left empty is in the way; what still has processes in it stays.

@@ -38,7 +38,7 @@ pub struct PoolSnapshot {
     pub retry_in: Option<f64>,
     /// php-fpm's `process manager`: `static`.
     pub process_manager: String,
-    /// `direct`.
+    /// `direct` or `gateway`.
     pub dispatch: String,
     /// Which settings are in force.
     pub generation: Generation,
@@ -68,8 +68,47 @@ pub struct PoolSnapshot {
     pub start_failures: u64,
     /// How `idle` and `active` were found, in one phrase.
     pub activity_method: String,
+    /// What the pool's gateway counts; `None` without one, and where it does not answer.
+    #[serde(default)]
+    pub gateway: Option<GatewaySnapshot>,
     /// The workers, oldest first.
     pub workers: Vec<WorkerSnapshot>,
+}
+
+/// What a gateway knows of a pool's requests: exact, since every request passes through it. Counted since that gateway's
+/// process started.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct GatewaySnapshot {
+    /// Its process.
+    pub pid: Pid,
+    /// Requests accepted: php-fpm's `accepted conn`.
+    pub accepted_conn: u64,
+    /// Requests that wait for a worker now: php-fpm's `listen queue`.
+    pub listen_queue: u32,
+    /// The most that waited at once: php-fpm's `max listen queue`.
+    pub max_listen_queue: u32,
+    /// How many may wait: php-fpm's `listen queue len`.
+    pub listen_queue_len: u32,
+    /// The most workers that were busy at once: php-fpm's `max active processes`.
+    pub max_active_processes: u32,
+    /// Requests that were slower than `request_slowlog_timeout`.
+    pub slow_requests: u64,
+    /// Requests that were ended by `request_terminate_timeout`.
+    pub timed_out: u64,
+    /// Requests answered with a 503 because too many waited.
+    pub refused_full: u64,
+    /// Requests answered with a 503 because they had waited too long.
+    pub refused_late: u64,
+    /// Requests sent to another worker after the first one failed.
+    pub retried: u64,
+    /// Requests whose worker ended before its answer was complete.
+    pub broken: u64,
+    /// Requests whose client left before the answer.
+    pub aborted: u64,
+    /// Responses with a status of 500 or more.
+    pub server_errors: u64,
+    /// Client connections that are open.
+    pub connections: u32,
 }
 
 /// One listening socket.
@@ -102,8 +141,11 @@ pub struct WorkerSnapshot {
     pub start_time: u64,
     /// Seconds since then.
     pub start_since: u64,
-    /// Accepted connections of the pool's sockets that it holds open.
+    /// Accepted connections of the pool's sockets that it holds open; with a gateway, requests that it has now.
     pub connections: Option<u32>,
+    /// Requests that it has served, the current ones included; `None` where nobody counts.
+    #[serde(default)]
+    pub requests: Option<u64>,
     /// Resident set size, bytes.
     pub rss: Option<u64>,
     /// CPU time, user and system, seconds, its ended children included.

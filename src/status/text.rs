@@ -3,7 +3,7 @@
 
 pub use super::human::harmless;
 use super::human::{fine_span, size, span};
-use super::snapshot::{Activity, ListenerSnapshot, PoolSnapshot, Snapshot, WorkerSnapshot};
+use super::snapshot::{Activity, GatewaySnapshot, ListenerSnapshot, PoolSnapshot, Snapshot, WorkerSnapshot};
 use super::table::{self, Align, Cell, Column, Paint};
 
 /// How the text is made up.
@@ -110,11 +110,19 @@ fn pool_row(pool: &PoolSnapshot, style: Style) -> [Cell; 10] {
         format!("{}/{}", pool.total_processes, pool.max_children).into(),
         pool.idle_processes.to_string().into(),
         pool.active_processes.to_string().into(),
-        queue(&pool.listeners).into(),
+        waiting(pool).into(),
         pool.started.to_string().into(),
         painted(pool.crashed.to_string(), crashed, style),
         addresses.join(" ").into(),
     ]
+}
+
+/// With a gateway, requests that wait in it; otherwise what waits on the sockets.
+fn waiting(pool: &PoolSnapshot) -> String {
+    match &pool.gateway {
+        Some(gateway) => format!("{}/{}", gateway.listen_queue, gateway.listen_queue_len),
+        None => queue(&pool.listeners),
+    }
 }
 
 /// All sockets of the pool together, `-` where one is not known.
@@ -149,6 +157,18 @@ const WORKER_COLUMNS: [Column; 8] = [
     number("GENERATION"),
 ];
 
+/// The same for workers whose requests are counted.
+const ROUTED_COLUMNS: [Column; 8] = [
+    WORKER_COLUMNS[0],
+    WORKER_COLUMNS[1],
+    WORKER_COLUMNS[2],
+    WORKER_COLUMNS[3],
+    number("REQUESTS"),
+    WORKER_COLUMNS[5],
+    WORKER_COLUMNS[6],
+    WORKER_COLUMNS[7],
+];
+
 fn pool_detail(pool: &PoolSnapshot, style: Style) -> Vec<String> {
     let heading = painted(pool.name.to_string(), Paint::Strong, style).shown();
     let mut lines = vec![
@@ -166,23 +186,53 @@ fn pool_detail(pool: &PoolSnapshot, style: Style) -> Vec<String> {
     if !pool.activity_method.is_empty() {
         lines.push(format!("activity seen by: {}", harmless(&pool.activity_method)));
     }
+    lines.extend(pool.gateway.iter().flat_map(gateway_lines));
     if pool.workers.is_empty() {
         lines.push("no workers".into());
     } else {
-        let rows: Vec<_> = pool.workers.iter().map(|worker| worker_row(worker, style)).collect();
-        lines.extend(table(&WORKER_COLUMNS, &rows, style));
+        let served = pool.gateway.is_some();
+        let rows: Vec<_> = pool.workers.iter().map(|worker| worker_row(worker, served, style)).collect();
+        let columns = if served { &ROUTED_COLUMNS } else { &WORKER_COLUMNS };
+        lines.extend(table(columns, &rows, style));
     }
     lines
 }
 
-fn worker_row(worker: &WorkerSnapshot, style: Style) -> [Cell; 8] {
+fn gateway_lines(gateway: &GatewaySnapshot) -> [String; 2] {
+    [
+        format!(
+            "gateway {}: {} requests on {} connections, {} waiting (at most {}), at most {} workers busy",
+            gateway.pid,
+            gateway.accepted_conn,
+            gateway.connections,
+            gateway.listen_queue,
+            gateway.max_listen_queue,
+            gateway.max_active_processes,
+        ),
+        format!(
+            "{} slow, {} timed out, {} refused, {} retried, {} broken, {} aborted, {} server errors",
+            gateway.slow_requests,
+            gateway.timed_out,
+            gateway.refused_full.saturating_add(gateway.refused_late),
+            gateway.retried,
+            gateway.broken,
+            gateway.aborted,
+            gateway.server_errors,
+        ),
+    ]
+}
+
+fn worker_row(worker: &WorkerSnapshot, served: bool, style: Style) -> [Cell; 8] {
     let known = |value: Option<String>| Cell::from(value.unwrap_or_else(|| "-".into()));
     [
         worker.pid.to_string().into(),
         state_cell(&worker.state, style),
         activity_cell(worker.activity, style),
         span(worker.start_since).into(),
-        known(worker.connections.map(|number| number.to_string())),
+        known(
+            if served { worker.requests } else { worker.connections.map(u64::from) }
+                .map(|number| number.to_string()),
+        ),
         known(worker.rss.map(size)),
         known(worker.cpu.map(fine_span)),
         worker.generation.0.to_string().into(),

@@ -341,6 +341,7 @@ mod tests {
                 connections,
                 rss,
                 cpu,
+                requests: None,
             },
         )
     }
@@ -363,6 +364,7 @@ mod tests {
             |(name, state, (reason, retry_in), small, large, (listeners, workers))| PoolSnapshot {
                 name,
                 activity_method: state.clone(),
+                gateway: None,
                 process_manager: state.clone(),
                 dispatch: state.clone(),
                 state,

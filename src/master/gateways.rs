@@ -1,0 +1,471 @@
+//! The gateways: one process for each pool that has one, kept running, told everything again when it had to be started
+//! again. Owns their processes and the log files that they write; what is heard from them is for `routing` to judge.
+//!
+//! A gateway that dies takes the requests in it along and nothing else: the listening sockets, the slots and the workers are
+//! the master's. One that is told to stop serves what it has and ends by itself, within a time.
+
+mod channel;
+mod process;
+mod settings;
+
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use self::channel::Fault;
+use self::process::{Process, Program};
+use self::settings::Logs;
+pub use self::settings::facts;
+use super::slots::{Slots, Stage};
+use crate::config::model::{Dispatch, Gateway as Options, Pool, User};
+use crate::ids::{ExitStatus, Generation, Moment, Pid, PoolName, SlotId, WorkerId};
+use crate::os::process::Report as Started;
+use crate::os::socket::Listener;
+use crate::policy::backoff::{CEILING, PROVEN, next_delay};
+use crate::wire::gateway::{Facts, FromGateway, MAX_DESCRIPTORS, ToGateway};
+
+/// How long a gateway may take to end that nobody needs any more.
+pub const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Every gateway.
+#[derive(Debug)]
+pub struct Gateways {
+    user: Option<User>,
+    pools: BTreeMap<PoolName, Gateway>,
+    /// Those that were replaced, or whose pool has stopped.
+    leaving: BTreeMap<u64, Process>,
+    last: u64,
+}
+
+/// The gateway of one pool, over all its processes.
+#[derive(Debug)]
+struct Gateway {
+    /// In force.
+    settings: Arc<Pool>,
+    generation: Generation,
+    logs: Logs,
+    facts: Facts,
+    /// The pool's start, seconds since the epoch.
+    start_time: i64,
+    state: State,
+    /// The delay before the last start, while it keeps dying.
+    delay: Duration,
+}
+
+#[derive(Debug)]
+enum State {
+    /// It serves.
+    Running(Process),
+    /// It serves what it has, and then ends.
+    Stopping(Process),
+    /// The next start waits until then.
+    Resting { until: Moment },
+    /// It has ended as it was told to.
+    Stopped,
+}
+
+/// What a gateway that came up is told before anything else.
+pub struct World<'a> {
+    /// The pool's sockets, in the order of its settings.
+    pub listeners: Vec<&'a Listener>,
+    /// The sockets and workers behind it.
+    pub slots: &'a Slots,
+}
+
+/// What is known of a gateway's process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Condition {
+    /// It serves.
+    Running,
+    /// It serves what it has.
+    Stopping,
+    /// There is none.
+    Absent,
+}
+
+/// What the end of a process was.
+#[derive(Debug, PartialEq, Eq)]
+pub enum End {
+    /// Not that of a gateway.
+    Foreign,
+    /// As it should be.
+    Expected,
+    /// The pool needs another one.
+    Lost,
+}
+
+impl Gateways {
+    /// None yet. They run as `user`, or as we do.
+    pub fn new(user: Option<User>) -> Gateways {
+        Gateways { user, pools: BTreeMap::new(), leaving: BTreeMap::new(), last: 0 }
+    }
+
+    /// Whether this process is a gateway.
+    pub fn is_ours(&self, pid: Pid) -> bool {
+        self.processes().any(|process| process.pid == pid)
+    }
+
+    /// Whether any process is left.
+    pub fn is_anyone_left(&self) -> bool {
+        self.processes().next().is_some()
+    }
+
+    fn processes(&self) -> impl Iterator<Item = &Process> {
+        self.pools.values().filter_map(Gateway::process).chain(self.leaving.values())
+    }
+
+    /// The pools that have one.
+    pub fn pools(&self) -> impl Iterator<Item = &PoolName> {
+        self.pools.keys()
+    }
+
+    /// What the pool's gateway is doing.
+    pub fn condition(&self, pool: &PoolName) -> Condition {
+        match self.pools.get(pool).map(|gateway| &gateway.state) {
+            Some(State::Running(_)) => Condition::Running,
+            Some(State::Stopping(_)) => Condition::Stopping,
+            Some(State::Resting { .. } | State::Stopped) | None => Condition::Absent,
+        }
+    }
+
+    /// Its process.
+    pub fn pid(&self, pool: &PoolName) -> Option<Pid> {
+        self.pools.get(pool)?.process().map(|process| process.pid)
+    }
+
+    /// The pool whose gateway this process is.
+    pub fn pool_of(&self, pid: Pid) -> Option<PoolName> {
+        let is_its = |gateway: &Gateway| gateway.process().is_some_and(|process| process.pid == pid);
+        self.pools.iter().find(|(_, gateway)| is_its(gateway)).map(|(pool, _)| pool.clone())
+    }
+
+    /// The number of this process.
+    pub fn number(&self, pid: Pid) -> Option<u64> {
+        self.processes().find(|process| process.pid == pid).map(|process| process.number)
+    }
+
+    /// Whose settings are in force.
+    pub fn generation(&self, pool: &PoolName) -> Option<Generation> {
+        self.pools.get(pool).map(|gateway| gateway.generation)
+    }
+
+    /// Puts settings in force, checked as far as that can be: its log files are open and its program is there. Whether its
+    /// process has to be started is the caller's to see by `condition`.
+    ///
+    /// # Errors
+    /// A sentence; everything is as it was.
+    pub fn adopt(
+        &mut self,
+        settings: &Arc<Pool>,
+        options: &Options,
+        generation: Generation,
+        start_time: i64,
+    ) -> Result<(), String> {
+        const LOGS: usize = 2;
+        let most = MAX_DESCRIPTORS - LOGS;
+        if settings.listen.len() > most {
+            return Err(format!("a gateway listens on {most} addresses at most"));
+        }
+        let logs = Logs::open(options)?;
+        Program::find()?;
+        let settings = Arc::clone(settings);
+        match self.pools.get_mut(&settings.name) {
+            Some(gateway) => {
+                gateway.settings = settings;
+                gateway.generation = generation;
+                gateway.logs = logs;
+                if let State::Stopping(_) | State::Stopped = gateway.state {
+                    // It was told to stop, and this one cannot be told otherwise.
+                    let old = std::mem::replace(&mut gateway.state, AT_ONCE);
+                    self.leave(old);
+                }
+            }
+            None => {
+                let gateway = Gateway {
+                    logs,
+                    facts: Facts::default(),
+                    start_time,
+                    generation,
+                    state: AT_ONCE,
+                    delay: Duration::ZERO,
+                    settings: Arc::clone(&settings),
+                };
+                self.pools.insert(settings.name.clone(), gateway);
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts the process of a pool that has none; its number and what it logs.
+    ///
+    /// # Errors
+    /// A sentence; it is to be tried again later.
+    pub fn start(
+        &mut self,
+        pool: &PoolName,
+        cgroups: &mut super::cgroups::Cgroups,
+        log: &super::spawning::Pipe,
+    ) -> Result<(u64, Pid), String> {
+        let gateway = self.pools.get_mut(pool).ok_or("it has no gateway")?;
+        self.last += 1;
+        let process = Program::find()?.start(self.last, pool, self.user.as_ref(), log, cgroups)?;
+        let started = (process.number, process.pid);
+        gateway.state = State::Running(process);
+        Ok(started)
+    }
+
+    /// The descriptor of a process's channel, to be watched.
+    pub fn channel(&self, number: u64) -> Option<BorrowedFd<'_>> {
+        self.processes().find(|process| process.number == number).map(|process| process.channel.as_fd())
+    }
+
+    /// Tells a gateway its settings; the first thing that it hears, and again when they have changed.
+    pub fn tell_settings(&mut self, pool: &PoolName, listeners: &[&Listener]) {
+        let Some(gateway) = self.pools.get_mut(pool) else { return };
+        let Dispatch::Gateway(options) = &gateway.settings.dispatch else { return };
+        let addresses = listeners.iter().map(ToString::to_string).collect();
+        let settings =
+            settings::wire(&gateway.settings, options, addresses, &gateway.logs, gateway.start_time);
+        let State::Running(process) = &mut gateway.state else { return };
+        let sockets = listeners.iter().map(|listener| listener.as_fd());
+        let descriptors: Vec<BorrowedFd<'_>> = sockets.chain(gateway.logs.descriptors()).collect();
+        let message = ToGateway::Settings(Box::new(settings));
+        let sent = process.channel.send(&message, &descriptors);
+        check(pool, process, sent);
+    }
+
+    /// Tells a gateway that has just been started all there is.
+    pub fn tell_everything(&mut self, pool: &PoolName, world: &World<'_>) {
+        self.tell_settings(pool, &world.listeners);
+        if let Some(gateway) = self.pools.get(pool) {
+            let facts = gateway.facts.clone();
+            self.tell(pool, &ToGateway::Facts(facts));
+        }
+        for (slot, listener, occupant) in world.slots.of(pool) {
+            self.tell(pool, &ToGateway::Slot { slot, path: listener.to_string() });
+            let Some(occupant) = occupant else { continue };
+            let (worker, generation) = (occupant.worker, occupant.generation);
+            let (pid, drains) = match occupant.stage {
+                Stage::Starting | Stage::Drained => continue,
+                Stage::Admitted { pid } => (pid, false),
+                Stage::Draining { pid } => (pid, true),
+            };
+            self.tell(pool, &ToGateway::Worker { slot, worker, pid, generation });
+            if drains {
+                self.tell(pool, &ToGateway::Drain { slot, worker });
+            }
+        }
+    }
+
+    /// Tells a pool's gateway something, if there is one.
+    pub fn tell(&mut self, pool: &PoolName, message: &ToGateway) {
+        let Some(gateway) = self.pools.get_mut(pool) else { return };
+        if let State::Running(process) | State::Stopping(process) = &mut gateway.state {
+            let sent = process.channel.send(message, &[]);
+            check(pool, process, sent);
+        }
+    }
+
+    /// Tells a pool's gateway what has changed, if anything has.
+    pub fn tell_facts(&mut self, pool: &PoolName, facts: Facts) {
+        let Some(gateway) = self.pools.get_mut(pool) else { return };
+        if gateway.facts != facts {
+            gateway.facts = facts.clone();
+            self.tell(pool, &ToGateway::Facts(facts));
+        }
+    }
+
+    /// Tells a pool's gateway that a worker has ended.
+    pub fn tell_gone(&mut self, pool: &PoolName, slot: SlotId, worker: WorkerId, status: ExitStatus) {
+        self.tell(pool, &ToGateway::WorkerGone { slot, worker, how: status.to_string() });
+    }
+
+    /// Opens the log files of all gateways again, after a rotation. One that cannot be opened is kept as it is.
+    ///
+    /// # Errors
+    /// A line for each pool whose files are not as they should be.
+    pub fn reopen_logs(&mut self) -> Result<(), String> {
+        let mut refusals = Vec::new();
+        for (pool, gateway) in &mut self.pools {
+            let Dispatch::Gateway(options) = &gateway.settings.dispatch else { continue };
+            match Logs::open(options) {
+                Ok(logs) => gateway.logs = logs,
+                Err(refusal) => {
+                    refusals.push(format!("[pool {pool}] {refusal}; the old one is kept"));
+                    continue;
+                }
+            }
+            if let State::Running(process) | State::Stopping(process) = &mut gateway.state {
+                let message = ToGateway::Logs {
+                    has_access_log: gateway.logs.access.is_some(),
+                    has_slowlog: gateway.logs.slow.is_some(),
+                };
+                let descriptors: Vec<BorrowedFd<'_>> = gateway.logs.descriptors().collect();
+                let sent = process.channel.send(&message, &descriptors);
+                check(pool, process, sent);
+            }
+        }
+        if refusals.is_empty() { Ok(()) } else { Err(refusals.join("\n")) }
+    }
+
+    /// Has the pool's gateway take no more connections and end when it has served what waits; false if there is none.
+    pub fn stop(&mut self, pool: &PoolName, within: Duration) -> bool {
+        self.tell(pool, &ToGateway::Stop { within });
+        let Some(gateway) = self.pools.get_mut(pool) else { return false };
+        gateway.state = match std::mem::replace(&mut gateway.state, State::Stopped) {
+            State::Running(process) | State::Stopping(process) => State::Stopping(process),
+            State::Resting { .. } | State::Stopped => State::Stopped,
+        };
+        matches!(gateway.state, State::Stopping(_))
+    }
+
+    /// The pool has no gateway any more; a process that still has something to say may say it. Its number, if there is one.
+    pub fn close(&mut self, pool: &PoolName) -> Option<u64> {
+        let stopping = matches!(self.condition(pool), Condition::Stopping);
+        if !stopping {
+            self.stop(pool, Duration::ZERO);
+        }
+        let gateway = self.pools.remove(pool)?;
+        self.leave(gateway.state)
+    }
+
+    fn leave(&mut self, state: State) -> Option<u64> {
+        match state {
+            State::Running(process) | State::Stopping(process) => {
+                let number = process.number;
+                self.leaving.insert(number, process);
+                Some(number)
+            }
+            State::Resting { .. } | State::Stopped => None,
+        }
+    }
+
+    /// Kills the pool's process, if it is this one; another follows.
+    pub fn kill_current(&mut self, pool: &PoolName, number: u64) {
+        let process = self.pools.get(pool).and_then(Gateway::process);
+        if let Some(process) = process.filter(|process| process.number == number) {
+            process.kill();
+        }
+    }
+
+    /// Its time is up.
+    pub fn kill(&mut self, number: u64) {
+        if let Some(process) = self.leaving.get(&number) {
+            log::warn!("gateway {} is still there after {PATIENCE:?}, sending SIGKILL", process.pid);
+            process.kill();
+        }
+    }
+
+    /// Sends what waits and takes the next message of the process with this number; with it comes the pool that the process
+    /// speaks for, `None` once it speaks for none.
+    pub fn next_message(&mut self, number: u64) -> Option<(Option<PoolName>, FromGateway)> {
+        let mut all = self.pools.iter_mut();
+        let current = all.find_map(|(pool, gateway)| match &mut gateway.state {
+            State::Running(process) | State::Stopping(process) if process.number == number => {
+                Some((Some(pool.clone()), process))
+            }
+            State::Running(_) | State::Stopping(_) | State::Resting { .. } | State::Stopped => None,
+        });
+        let (pool, process) = current.or_else(|| Some((None, self.leaving.get_mut(&number)?)))?;
+        let received = process.channel.flush().and_then(|()| process.channel.receive());
+        match received {
+            Ok(message) => message.map(|message| (pool, message)),
+            // Its end follows.
+            Err(Fault::Closed) => None,
+            Err(fault) => {
+                log::error!("gateway {}: {fault}; killing it", process.pid);
+                process.kill();
+                None
+            }
+        }
+    }
+
+    /// A child has ended.
+    pub fn ended(&mut self, now: Moment, pid: Pid, status: ExitStatus) -> End {
+        if let Some(number) = self.leaving.values().find(|gone| gone.pid == pid).map(|gone| gone.number) {
+            self.leaving.remove(&number);
+            return End::Expected;
+        }
+        let Some(pool) = self.pool_of(pid) else { return End::Foreign };
+        let Some(gateway) = self.pools.get_mut(&pool) else { return End::Foreign };
+        match std::mem::replace(&mut gateway.state, AT_ONCE) {
+            State::Running(process) => {
+                let age = now.since(process.since);
+                let why = match process.report.read() {
+                    Started::Failed(error) => error.to_string(),
+                    Started::Executing | Started::Pending => status.to_string(),
+                };
+                let is_first = age >= PROVEN;
+                let delay = if is_first { Duration::ZERO } else { gateway.delay };
+                gateway.delay = if is_first { Duration::ZERO } else { next_delay(gateway.delay, CEILING) };
+                log::error!(
+                    "[pool {pool}] gateway {pid} {why} after {:.6} seconds from start, next start in {delay:?}",
+                    age.as_secs_f64()
+                );
+                gateway.state = State::Resting { until: now.after(delay) };
+                End::Lost
+            }
+            State::Stopping(_) => {
+                gateway.state = State::Stopped;
+                if status != ExitStatus::Code(0) {
+                    log::warn!("[pool {pool}] gateway {pid} {status} while it was stopping");
+                }
+                End::Expected
+            }
+            state @ (State::Resting { .. } | State::Stopped) => {
+                gateway.state = state;
+                End::Foreign
+            }
+        }
+    }
+
+    /// A start has failed: the next one waits.
+    pub fn rest(&mut self, pool: &PoolName, now: Moment) {
+        let Some(gateway) = self.pools.get_mut(pool) else { return };
+        gateway.delay = next_delay(gateway.delay, CEILING);
+        gateway.state = State::Resting { until: now.after(gateway.delay) };
+    }
+
+    /// The pools whose gateway is to be started now.
+    pub fn due(&self, now: Moment) -> Vec<PoolName> {
+        let is_due = |gateway: &Gateway| gateway.rests_until().is_some_and(|until| until <= now);
+        self.pools.iter().filter(|(_, gateway)| is_due(gateway)).map(|(pool, _)| pool.clone()).collect()
+    }
+
+    /// When the next one is to be started.
+    pub fn next_start(&self) -> Option<Moment> {
+        self.pools.values().filter_map(Gateway::rests_until).min()
+    }
+}
+
+impl Gateway {
+    fn process(&self) -> Option<&Process> {
+        match &self.state {
+            State::Running(process) | State::Stopping(process) => Some(process),
+            State::Resting { .. } | State::Stopped => None,
+        }
+    }
+
+    fn rests_until(&self) -> Option<Moment> {
+        match self.state {
+            State::Resting { until } => Some(until),
+            State::Running(_) | State::Stopping(_) | State::Stopped => None,
+        }
+    }
+}
+
+/// No reason to wait.
+const AT_ONCE: State = State::Resting { until: Moment(Duration::ZERO) };
+
+/// A gateway that cannot be talked to is killed; its end brings the next.
+fn check(pool: &PoolName, process: &Process, sent: Result<(), Fault>) {
+    match sent {
+        // Its end follows by itself.
+        Ok(()) | Err(Fault::Closed) => {}
+        Err(fault) => {
+            log::error!("[pool {pool}] gateway {}: {fault}; killing it", process.pid);
+            process.kill();
+        }
+    }
+}

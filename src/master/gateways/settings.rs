@@ -1,0 +1,103 @@
+//! What a gateway is told about its pool: the wire's form of a pool's settings, and the log files that go with it.
+
+use std::fs::{File, OpenOptions};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use nix::fcntl::OFlag;
+
+use crate::config::model::{Gateway, PmMode, Pool};
+use crate::supervise::PoolView;
+use crate::wire::gateway::{Facts, Settings, VERSION};
+
+/// The log files of a pool, opened by us for a gateway that could not.
+#[derive(Debug, Default)]
+pub struct Logs {
+    /// A line for each request.
+    pub access: Option<File>,
+    /// A block for each slow request.
+    pub slow: Option<File>,
+}
+
+impl Logs {
+    /// Opens what these settings name, for appending.
+    ///
+    /// # Errors
+    /// A sentence for the first that cannot be opened.
+    pub fn open(gateway: &Gateway) -> Result<Logs, String> {
+        Ok(Logs {
+            access: gateway.access_log.as_deref().map(append).transpose()?,
+            slow: gateway.slow.as_ref().map(|slow| append(&slow.path)).transpose()?,
+        })
+    }
+
+    /// The descriptors, the access log's first.
+    pub fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.access.iter().chain(&self.slow).map(AsFd::as_fd)
+    }
+}
+
+/// Not blocking, as a pipe without a reader must not hold up the master; a regular file does not mind. As php-fpm, for our
+/// own user only.
+fn append(path: &Path) -> Result<File, String> {
+    OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .custom_flags(OFlag::O_NONBLOCK.bits() | OFlag::O_NOCTTY.bits())
+        .open(path)
+        .map_err(|error| format!("cannot open log '{}': {error}", path.display()))
+}
+
+/// A pool's settings as its gateway takes them. `start_time` is the pool's start, seconds since the epoch.
+pub fn wire(
+    pool: &Pool,
+    gateway: &Gateway,
+    listeners: Vec<String>,
+    logs: &Logs,
+    start_time: i64,
+) -> Settings {
+    Settings {
+        version: VERSION,
+        pool: pool.name.clone(),
+        process_manager: match pool.pm.mode {
+            PmMode::Static => "static".to_owned(),
+        },
+        listeners,
+        concurrency: gateway.concurrency,
+        queue_limit: gateway.queue_limit,
+        queue_timeout: gateway.queue_timeout,
+        request_buffer: gateway.request_buffer,
+        response_buffer: gateway.response_buffer,
+        request_terminate_timeout: gateway.request_terminate_timeout,
+        request_slowlog_timeout: gateway.slow.as_ref().map(|slow| slow.after),
+        max_requests: u64::from(pool.pm.max_requests),
+        max_requests_jitter: u64::from(gateway.max_requests_jitter),
+        status_path: gateway.status_path.clone(),
+        ping_path: gateway.ping_path.clone(),
+        ping_response: gateway.ping_response.clone(),
+        access_format: gateway.access_format.clone(),
+        has_access_log: logs.access.is_some(),
+        has_slowlog: logs.slow.is_some(),
+        allowed_clients: gateway.allowed_clients.iter().map(ToString::to_string).collect(),
+        log_stderr: gateway.log_request_stderr,
+        start_time,
+    }
+}
+
+/// What the status page shows and only the master knows.
+pub fn facts(view: &PoolView) -> Facts {
+    let counters = view.counters;
+    Facts {
+        max_children: view.children,
+        generation: view.generation.0,
+        // A static pool never wants more than it has.
+        max_children_reached: 0,
+        started: counters.started,
+        recycled: counters.recycled,
+        crashed: counters.crashed,
+        killed: counters.killed,
+        start_failures: counters.start_failures,
+    }
+}

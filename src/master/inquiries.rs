@@ -1,0 +1,143 @@
+//! Status questions that gateways have to be asked about: the client waits until each has answered, and not longer than a
+//! stuck one deserves. What is not known by then is shown as unknown.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::Master;
+use super::gateways::Condition;
+use super::run::Timer;
+use crate::ids::{PoolName, Ticket};
+use crate::os::clock;
+use crate::wire::control::Reply;
+use crate::wire::gateway::{Report, ToGateway};
+
+/// How long a gateway may take to answer. One that works does so within a turn of its loop.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// What gateways have reported, by pool.
+pub type Reports = BTreeMap<PoolName, Report>;
+
+/// Every question that is not answered yet.
+#[derive(Debug, Default)]
+pub struct Inquiries {
+    open: BTreeMap<u64, Inquiry>,
+    last: u64,
+}
+
+#[derive(Debug)]
+struct Inquiry {
+    client: u64,
+    /// `None` is every pool.
+    pool: Option<PoolName>,
+    missing: BTreeSet<PoolName>,
+    reports: Reports,
+}
+
+impl Inquiries {
+    /// Notes a question; its number.
+    fn open(&mut self, client: u64, pool: Option<PoolName>, missing: BTreeSet<PoolName>) -> u64 {
+        self.last += 1;
+        self.open.insert(self.last, Inquiry { client, pool, missing, reports: Reports::new() });
+        self.last
+    }
+
+    /// A gateway has answered; true if it was the last that was waited for. An answer that comes too late is none.
+    fn answer(&mut self, number: u64, pool: &PoolName, report: Report) -> bool {
+        let Some(inquiry) = self.open.get_mut(&number) else { return false };
+        if inquiry.missing.remove(pool) {
+            inquiry.reports.insert(pool.clone(), report);
+        }
+        inquiry.missing.is_empty()
+    }
+
+    /// A gateway has ended and answers nobody any more: the questions that were only waiting for it.
+    fn give_up(&mut self, pool: &PoolName) -> Vec<u64> {
+        let mut complete = Vec::new();
+        for (number, inquiry) in &mut self.open {
+            if inquiry.missing.remove(pool) && inquiry.missing.is_empty() {
+                complete.push(*number);
+            }
+        }
+        complete
+    }
+}
+
+impl Master {
+    /// Answers a client that asks for the status of a pool or of all, after their gateways have been asked.
+    pub(super) fn inquire(&mut self, client: u64, pool: Option<PoolName>, ticket: Ticket) {
+        let asked: BTreeSet<PoolName> = self
+            .gateways
+            .pools()
+            .filter(|name| pool.as_ref().is_none_or(|pool| pool == *name))
+            .filter(|name| self.gateways.condition(name) != Condition::Absent)
+            .cloned()
+            .collect();
+        if asked.is_empty() {
+            let snapshot = self.snapshot(pool.as_ref(), &Reports::new());
+            return self.reply(client, &Reply::Status(Box::new(snapshot)));
+        }
+        self.control.wait(client, ticket);
+        self.set_client_timer(client, None);
+        let number = self.inquiries.open(client, pool, asked.clone());
+        self.timers.set(Timer::Inquiry(number), Some(clock::monotonic().after(PATIENCE)));
+        for name in &asked {
+            self.gateways.tell(name, &ToGateway::Ask { number });
+        }
+    }
+
+    /// A gateway has answered.
+    pub(super) fn on_gateway_report(&mut self, pool: &PoolName, number: u64, report: Report) {
+        if self.inquiries.answer(number, pool, report) {
+            self.conclude(number);
+        }
+    }
+
+    /// A gateway is gone.
+    pub(super) fn ask_no_more(&mut self, pool: &PoolName) {
+        for number in self.inquiries.give_up(pool) {
+            self.conclude(number);
+        }
+    }
+
+    /// Tells the client what is known by now.
+    pub(super) fn conclude(&mut self, number: u64) {
+        self.timers.set(Timer::Inquiry(number), None);
+        let Some(inquiry) = self.inquiries.open.remove(&number) else { return };
+        let snapshot = self.snapshot(inquiry.pool.as_ref(), &inquiry.reports);
+        self.reply(inquiry.client, &Reply::Status(Box::new(snapshot)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pools(names: &[&str]) -> BTreeSet<PoolName> {
+        names.iter().map(|name| PoolName::new(name).unwrap()).collect()
+    }
+
+    fn name(text: &str) -> PoolName {
+        PoolName::new(text).unwrap()
+    }
+
+    #[test]
+    fn a_question_is_answered_when_the_last_gateway_has_spoken() {
+        let mut inquiries = Inquiries::default();
+        let number = inquiries.open(7, None, pools(&["a", "b"]));
+        assert!(!inquiries.answer(number, &name("a"), Report::default()));
+        assert!(!inquiries.answer(number + 1, &name("b"), Report::default()));
+        assert!(inquiries.answer(number, &name("b"), Report { accepted: 9, ..Report::default() }));
+        assert_eq!(inquiries.open[&number].reports[&name("b")].accepted, 9);
+    }
+
+    #[test]
+    fn a_gateway_that_has_ended_is_not_waited_for() {
+        let mut inquiries = Inquiries::default();
+        let both = inquiries.open(7, None, pools(&["a", "b"]));
+        let one = inquiries.open(8, Some(name("a")), pools(&["a"]));
+        assert_eq!(inquiries.give_up(&name("a")), [one]);
+        assert_eq!(inquiries.give_up(&name("b")), [both]);
+        assert_eq!(inquiries.give_up(&name("b")), Vec::<u64>::new());
+    }
+}

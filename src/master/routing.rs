@@ -1,0 +1,214 @@
+//! Between the supervisor and the gateways: what is decided about workers becomes messages, what a gateway says becomes
+//! events. Only pools with `dispatch = "gateway"` come here.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Master;
+use super::gateways::{Condition, End, PATIENCE, World, facts};
+use super::run::Timer;
+use super::seats::Seat;
+use super::slots::Stage;
+use super::spawning::Pipe;
+use crate::config::model::{Dispatch, Pool};
+use crate::event;
+use crate::event::token::Token;
+use crate::ids::{ExitStatus, Generation, Pid, PoolName, SlotId, WorkerId};
+use crate::log::capture::{Capture, Form, Limits, Source, Stream};
+use crate::os::clock;
+use crate::os::socket::Listener;
+use crate::supervise::event::{Event, WorkerCommand};
+use crate::wire::gateway::{FromGateway, ToGateway, VERSION};
+
+/// How long changed numbers may wait to be told to a gateway: a thousand starts are told at once.
+const FACTS_PAUSE: Duration = Duration::from_millis(100);
+
+impl Master {
+    /// Puts a generation's way of dispatch in force: its sockets are open.
+    ///
+    /// # Errors
+    /// A sentence; the way that was in force stays.
+    pub(super) fn route(&mut self, settings: &Arc<Pool>, generation: Generation) -> Result<(), String> {
+        let pool = &settings.name;
+        match &settings.dispatch {
+            // Workers of this generation accept themselves; what the gateway of an earlier one has is served.
+            Dispatch::Direct => {
+                self.gateways.stop(pool, settings.stop_timeout / 2);
+                Ok(())
+            }
+            Dispatch::Gateway(options) => {
+                self.slots.open(pool)?;
+                self.gateways.adopt(settings, options, generation, clock::wall().seconds)?;
+                if self.gateways.condition(pool) == Condition::Running {
+                    let listeners: Vec<&Listener> =
+                        self.listeners.of(pool, generation).map(|(_, listener)| listener).collect();
+                    self.gateways.tell_settings(pool, &listeners);
+                    return Ok(());
+                }
+                self.start_gateway(pool)
+            }
+        }
+    }
+
+    /// Starts what is due, now and later.
+    pub(super) fn start_gateways(&mut self) {
+        for pool in self.gateways.due(clock::monotonic()) {
+            if let Err(reason) = self.start_gateway(&pool) {
+                log::error!("[pool {pool}] {reason}");
+                self.gateways.rest(&pool, clock::monotonic());
+            }
+        }
+        self.timers.set(Timer::Gateways, self.gateways.next_start());
+    }
+
+    fn start_gateway(&mut self, pool: &PoolName) -> Result<(), String> {
+        let log = Pipe::open()?;
+        let (number, pid) = self.gateways.start(pool, &mut self.cgroups, &log)?;
+        log::info!("[pool {pool}] gateway {pid} started");
+        let source = Source { pool: pool.clone(), pid, stream: Stream::Stderr };
+        let capture = Capture::new(source, Form::Ours, Limits::default(), clock::monotonic());
+        let registry = self.poll.registry();
+        let watched = self.workers.listen_to(Token::GatewayLog(number), log.ours, capture, registry);
+        if let Err(error) = watched {
+            log::warn!("[pool {pool}] cannot capture what gateway {pid} logs: {error}");
+        }
+        if let Some(channel) = self.gateways.channel(number) {
+            event::watch_both_ways(registry, channel, Token::Gateway(number))
+                .map_err(|error| format!("cannot watch gateway {pid}: {error}"))?;
+        }
+        let newest = self.gateways.generation(pool);
+        let listeners = newest.map(|generation| self.listeners.of(pool, generation)).into_iter().flatten();
+        let world =
+            World { listeners: listeners.map(|(_, listener)| listener).collect(), slots: &self.slots };
+        self.gateways.tell_everything(pool, &world);
+        Ok(())
+    }
+
+    /// A worker of a pool with a gateway is ready.
+    pub(super) fn admit(&mut self, id: WorkerId) {
+        let Some((pool, slot, pid)) = self.on_slot(id) else { return };
+        let Some(occupant) = self.slots.occupant(&pool, slot).copied() else { return };
+        self.slots.set_stage(&pool, slot, id, Stage::Admitted { pid });
+        let message = ToGateway::Worker { slot, worker: id, pid, generation: occupant.generation };
+        self.gateways.tell(&pool, &message);
+    }
+
+    /// Where a worker sits, and its process.
+    pub(super) fn on_slot(&self, id: WorkerId) -> Option<(PoolName, SlotId, Pid)> {
+        let worker = self.workers.get(id)?;
+        match worker.seat {
+            Seat::Slot(slot) => Some((worker.pool.clone(), slot, worker.pid)),
+            Seat::Shared(_) => None,
+        }
+    }
+
+    /// The pool is about to stop. Where its gateway serves on, the workers do too.
+    pub(super) fn close_intake(&mut self, pool: &PoolName, within: Duration) {
+        self.gateways.stop(pool, within);
+    }
+
+    /// The pool has stopped: its gateway ends, its slots are closed.
+    pub(super) fn close_gateway(&mut self, pool: &PoolName) {
+        if let Some(number) = self.gateways.close(pool) {
+            self.timers.set(Timer::GatewayEnd(number), Some(clock::monotonic().after(PATIENCE)));
+        }
+        self.slots.close(pool);
+    }
+
+    /// A gateway said something, or can be told more.
+    pub(super) fn on_gateway(&mut self, number: u64) {
+        while let Some((pool, message)) = self.gateways.next_message(number) {
+            // What a process says that was replaced concerns nobody.
+            if let Some(pool) = pool {
+                self.on_message(&pool, number, message);
+            }
+        }
+    }
+
+    fn on_message(&mut self, pool: &PoolName, number: u64, message: FromGateway) {
+        match message {
+            FromGateway::Ready { version: VERSION } => log::debug!("[pool {pool}] gateway is ready"),
+            FromGateway::Ready { version } => {
+                log::error!("[pool {pool}] its gateway speaks version {version}, not {VERSION}; killing it");
+                self.gateways.kill_current(pool, number);
+            }
+            FromGateway::Drained { slot, worker } => {
+                if let Some(Stage::Draining { .. }) = self.stage(pool, slot, worker) {
+                    self.slots.set_stage(pool, slot, worker, Stage::Drained);
+                    self.supervisor.handle(clock::monotonic(), Event::Drained { worker });
+                }
+            }
+            FromGateway::Worn { slot, worker, requests } => {
+                if self.stage(pool, slot, worker).is_some() {
+                    log::debug!("[pool {pool}] worker {} has served {requests} requests", worker.0);
+                    self.command(worker, WorkerCommand::Recycle);
+                }
+            }
+            FromGateway::Terminate { slot, worker, reason } => {
+                if self.stage(pool, slot, worker).is_some()
+                    && let Some((_, _, pid)) = self.on_slot(worker)
+                {
+                    log::warn!("[pool {pool}] child {pid}, {reason}, terminating");
+                    self.command(worker, WorkerCommand::Terminate);
+                }
+            }
+            // Pools are static: their number of workers does not follow demand.
+            FromGateway::Load(_) => {}
+            FromGateway::Report { number, report } => self.on_gateway_report(pool, number, *report),
+            FromGateway::Stopped => log::debug!("[pool {pool}] gateway has served what it had"),
+        }
+    }
+
+    /// What the gateway knows of a worker, if that worker is still there.
+    fn stage(&self, pool: &PoolName, slot: SlotId, worker: WorkerId) -> Option<Stage> {
+        let occupant = self.slots.occupant(pool, slot)?;
+        (occupant.worker == worker).then_some(occupant.stage)
+    }
+
+    fn command(&mut self, worker: WorkerId, command: WorkerCommand) {
+        let event = Event::Worker { worker, command, ticket: None };
+        self.supervisor.handle(clock::monotonic(), event);
+    }
+
+    /// A child has ended; whether it was a gateway.
+    pub(super) fn on_gateway_exit(&mut self, pid: Pid, status: ExitStatus) -> bool {
+        // Its last words first.
+        if let Some(number) = self.gateways.number(pid) {
+            self.on_gateway(number);
+            self.on_output(Token::GatewayLog(number));
+            self.timers.set(Timer::GatewayEnd(number), None);
+        }
+        if let Some(pool) = self.gateways.pool_of(pid) {
+            self.ask_no_more(&pool);
+        }
+        match self.gateways.ended(clock::monotonic(), pid, status) {
+            End::Foreign => false,
+            End::Expected => true,
+            End::Lost => {
+                self.start_gateways();
+                true
+            }
+        }
+    }
+
+    /// The numbers of a pool's workers have changed.
+    pub(super) fn facts_changed(&mut self) {
+        if self.gateways.pools().next().is_some() && !self.facts_due {
+            self.facts_due = true;
+            self.timers.set(Timer::Facts, Some(clock::monotonic().after(FACTS_PAUSE)));
+        }
+    }
+
+    /// Tells the gateways the numbers of their pools, and closes slots that nobody needs any more.
+    pub(super) fn tell_facts(&mut self) {
+        self.facts_due = false;
+        let pools: Vec<PoolName> = self.gateways.pools().cloned().collect();
+        for view in self.supervisor.pools().filter(|view| pools.contains(&view.name)) {
+            self.gateways.tell_facts(&view.name, facts(&view));
+            let wanted = usize::try_from(view.children).unwrap_or(usize::MAX);
+            for slot in self.slots.shrink(&view.name, wanted) {
+                self.gateways.tell(&view.name, &ToGateway::SlotGone { slot });
+            }
+        }
+    }
+}
