@@ -88,14 +88,16 @@ impl Slots {
             return Ok(());
         }
         self.open_root()?;
+        self.check_reachable(&self.root())?;
         let directory = slot_directory(&self.runtime_dir, pool);
         let failed = |what: &str, error| format!("cannot {what} '{}': {error}", directory.display());
+        // Nobody but us makes anything here: it is what an attempt left that failed half way.
+        let _ = fs::remove_dir_all(&directory);
         make_directory(&directory, 0o700).map_err(|error| failed("create directory", error))?;
         if let Some(User { uid, gid, .. }) = &self.user {
             chown(&directory, Some(uid.0), gid.map(|gid| gid.0))
                 .map_err(|error| failed("change the owner of", error))?;
         }
-        self.check_reachable(&directory)?;
         self.pools.insert(pool.clone(), BTreeMap::new());
         Ok(())
     }
