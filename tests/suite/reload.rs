@@ -179,6 +179,10 @@ fn when_the_new_workers_fail_the_old_ones_stay() {
         let ran = fpmd.ctl(&["reload"]);
         assert_eq!(ran.code, Some(1), "{broken:?}: {ran:?}");
         assert!(ran.err.contains("www"), "{ran:?}");
+        let now = fpmd.workers("www");
+        assert!(before.iter().all(|pid| now.contains(pid)), "{broken:?}: {now:?} {before:?}");
+        // A new one that was about to fail as well may still be on its way out.
+        fpmd.wait_pool("www", "the old workers only", |pool| pool.total_processes == 2);
         assert_eq!(fpmd.workers("www"), before, "{broken:?}");
         fpmd.address("www").get("/pid").unwrap();
     }
