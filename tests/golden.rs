@@ -144,6 +144,7 @@ fn routed() -> Snapshot {
 #[test]
 fn a_gateway_s_numbers_are_shown() {
     matches("status-gateway.txt", &render(&routed(), Detail::Workers, PLAIN));
+    matches("status-gateway.json", &json::render(&routed()));
 }
 
 /// Text that a worker, a file name or a broken daemon could have brought in.

@@ -302,8 +302,9 @@ impl Gateways {
                 let is_first = age >= PROVEN;
                 let delay = if is_first { Duration::ZERO } else { gateway.delay };
                 gateway.delay = if is_first { Duration::ZERO } else { next_delay(gateway.delay, CEILING) };
+                let next = if delay.is_zero() { "at once".to_owned() } else { format!("in {delay:?}") };
                 log::error!(
-                    "[pool {pool}] gateway {pid} {why} after {:.6} seconds from start, next start in {delay:?}",
+                    "[pool {pool}] gateway {pid} {why} after {:.6} seconds from start, starting another {next}",
                     age.as_secs_f64()
                 );
                 gateway.state = State::Resting { until: now.after(delay) };
