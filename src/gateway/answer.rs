@@ -18,8 +18,6 @@ pub enum Answer {
     Late,
     /// Its worker took longer than it may.
     TimedOut,
-    /// Its body finds no place.
-    NoStorage,
 }
 
 /// Seconds after which a client may try again when there were too many.
@@ -33,7 +31,6 @@ impl Answer {
             Answer::Broken => 502,
             Answer::Full | Answer::Late => 503,
             Answer::TimedOut => 504,
-            Answer::NoStorage => 507,
         }
     }
 
@@ -48,9 +45,6 @@ impl Answer {
                 ("Service Unavailable", RETRY_AFTER, "No worker became free for the request in time.\n")
             }
             Answer::TimedOut => ("Gateway Timeout", "", "The worker took too long.\n"),
-            Answer::NoStorage => {
-                ("Insufficient Storage", "", "There is no place for the body of the request.\n")
-            }
         }
     }
 
@@ -81,14 +75,7 @@ mod tests {
 
     #[test]
     fn answers_are_well_formed() {
-        for answer in [
-            Answer::HeadTooLarge,
-            Answer::Broken,
-            Answer::Full,
-            Answer::Late,
-            Answer::TimedOut,
-            Answer::NoStorage,
-        ] {
+        for answer in [Answer::HeadTooLarge, Answer::Broken, Answer::Full, Answer::Late, Answer::TimedOut] {
             let mut out = Vec::new();
             answer.encode(&mut out, RequestId(3));
             let (record, length) = Record::first(&out).unwrap().unwrap();

@@ -46,11 +46,6 @@ impl Relay {
         end
     }
 
-    /// Whether the worker may leave now without cutting a record.
-    pub fn is_between_records(&self) -> bool {
-        self.content == 0 && self.held_length == 0
-    }
-
     /// Takes what is in `buffer` from HEADROOM up to `end`, after a `prepare` and a read. `ours` is the request's number at
     /// the worker, `theirs` at the client. `see` is shown the content of STDOUT and STDERR.
     ///

@@ -1,0 +1,100 @@
+//! New clients: taken off the listening sockets until none waits, read from at once, and watched only if they have more to
+//! say. accept4(2); `allowed_clients`.
+
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use nix::errno::Errno;
+
+use super::client::{Client, Ending, Interest, Reading};
+use super::core::{Gateway, Phase, Timer, Token, watch};
+use super::finished::Peer;
+use super::slab::Key;
+use crate::os::stream::Stream;
+
+/// Clients that are taken off a socket before others get their turn.
+const AT_ONCE: usize = 128;
+
+/// How long accepting pauses where descriptors or memory are short.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// At most one line a second tells of clients that may not connect.
+const TELL: Duration = Duration::from_secs(1);
+
+impl Gateway {
+    /// Takes clients off a listening socket.
+    pub(super) fn accept(&mut self, door: usize, buffer: &mut [u8]) {
+        for _ in 0..AT_ONCE {
+            let Some(open) = self.doors.get(door).filter(|_| self.phase == Phase::Serving) else { return };
+            let tcp = open.tcp;
+            match Stream::accept(open.fd.as_fd()) {
+                Ok(stream) => self.welcome(stream, tcp, buffer),
+                Err(Errno::EAGAIN) => return,
+                Err(errno @ (Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM)) => {
+                    let pool = &self.settings.pool;
+                    ::log::warn!("[pool {pool}] cannot accept connections for a moment: {}", errno.desc());
+                    self.timers.set(Timer::Accept, Some(self.now.after(PAUSE)));
+                    return;
+                }
+                // An error of that one connection, as accept(2) has it; the next may be well.
+                Err(Errno::EBADF | Errno::EINVAL | Errno::ENOTSOCK) => return,
+                Err(_) => {}
+            }
+        }
+        self.again.push(Token::Door(door));
+    }
+
+    fn welcome(&mut self, stream: Stream, tcp: bool, buffer: &mut [u8]) {
+        let peer = match (tcp, tcp.then(|| stream.peer()).flatten()) {
+            (false, _) => Peer::Unix,
+            (true, Some(address)) if self.allowed.admits(address.ip()) => Peer::Tcp(address),
+            (true, Some(address)) => return self.turn_away(address),
+            (true, None) => return, // has gone already
+        };
+        let key = self.clients.insert(Client::new(stream, peer));
+        self.read_client(key, buffer, false);
+        self.watch_newcomer(key);
+    }
+
+    /// Watches a client unless it has said all that it has to say: the answer is written, and the connection closed,
+    /// without the event loop ever having heard of it.
+    fn watch_newcomer(&mut self, key: Key) {
+        let Some(client) = self.clients.get(key) else { return };
+        let complete = |(_, request): &(_, Key)| {
+            self.requests.get(*request).is_some_and(super::request::Request::is_complete)
+        };
+        let done =
+            client.ending == Ending::Ours && client.active.len() == 1 && client.active.iter().all(complete);
+        let watched = client.interest != Interest::None || client.reading == Reading::Paused;
+        if !done && !watched {
+            self.watch_client(key, Interest::Read);
+        }
+    }
+
+    /// Has the event loop watch a client, in addition to what it watches it for already.
+    pub(super) fn watch_client(&mut self, key: Key, interest: Interest) {
+        let Some(client) = self.clients.get_mut(key) else { return };
+        if client.interest == interest {
+            return;
+        }
+        match watch(&self.registry, client.stream.as_fd(), Token::Client(key), client.interest, interest) {
+            Ok(()) => client.interest = interest,
+            Err(error) => {
+                ::log::warn!("[pool {}] cannot watch a client: {error}", self.settings.pool);
+                self.lose_client(key);
+            }
+        }
+    }
+
+    fn turn_away(&mut self, address: std::net::SocketAddr) {
+        self.refused.count += 1;
+        if self.refused.told.is_some_and(|told| self.now.since(told) < TELL) {
+            return;
+        }
+        let (pool, count) = (&self.settings.pool, self.refused.count);
+        ::log::warn!(
+            "[pool {pool}] refused {count} connection(s), the last from {address}: not in allowed_clients"
+        );
+        self.refused = super::core::Refusals { count: 0, told: Some(self.now) };
+    }
+}

@@ -1,0 +1,103 @@
+//! The connection to the master: packets of JSON with descriptors beside them, as `wire::gateway` has them.
+
+use std::fmt;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use nix::errno::Errno;
+
+use crate::os::errno::Cause;
+use crate::os::{fdpass, stream};
+use crate::wire::gateway::{FromGateway, MAX_PACKET, ToGateway};
+
+/// The connection to the master.
+#[derive(Debug)]
+pub struct Channel {
+    fd: OwnedFd,
+    buffer: Vec<u8>,
+}
+
+/// What the master has for us.
+#[derive(Debug)]
+pub enum Incoming {
+    /// An order, and what came with it.
+    Order(Box<ToGateway>, Vec<OwnedFd>),
+    /// Nothing at the moment.
+    Nothing,
+    /// The master has ended.
+    End,
+}
+
+/// A master that cannot be understood: there is nothing to live for.
+#[derive(Debug)]
+pub enum ChannelError {
+    /// Reading or writing failed.
+    System(Errno),
+    /// A packet was too long.
+    Cut,
+    /// A packet is no message.
+    Malformed(serde_json::Error),
+}
+
+impl fmt::Display for ChannelError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ChannelError::System(errno) => write!(f, "cannot talk to fpmd: {}", Cause(*errno)),
+            ChannelError::Cut => write!(f, "cannot talk to fpmd: a message exceeds {MAX_PACKET} bytes"),
+            ChannelError::Malformed(error) => write!(f, "cannot understand fpmd: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for ChannelError {}
+
+impl Channel {
+    /// Over this socket, which becomes non-blocking.
+    ///
+    /// # Errors
+    /// It is no descriptor.
+    pub fn new(fd: OwnedFd) -> Result<Channel, ChannelError> {
+        stream::make_non_blocking(fd.as_fd()).map_err(ChannelError::System)?;
+        Ok(Channel { fd, buffer: vec![0; MAX_PACKET] })
+    }
+
+    /// The next order.
+    ///
+    /// # Errors
+    /// The master cannot be understood.
+    pub fn receive(&mut self) -> Result<Incoming, ChannelError> {
+        match fdpass::receive(self.fd.as_fd(), &mut self.buffer) {
+            Ok(received) if received.cut => Err(ChannelError::Cut),
+            Ok(received) if received.length == 0 => Ok(Incoming::End),
+            Ok(received) => {
+                let order = serde_json::from_slice(&self.buffer[..received.length]);
+                Ok(Incoming::Order(Box::new(order.map_err(ChannelError::Malformed)?), received.descriptors))
+            }
+            Err(Errno::EAGAIN | Errno::EINTR) => Ok(Incoming::Nothing),
+            Err(Errno::ECONNRESET) => Ok(Incoming::End),
+            Err(errno) => Err(ChannelError::System(errno)),
+        }
+    }
+
+    /// Sends a message; returns whether the master had room for it.
+    ///
+    /// # Errors
+    /// The master has gone.
+    pub fn send(&mut self, message: &FromGateway) -> Result<bool, ChannelError> {
+        let packet = serde_json::to_vec(message).map_err(ChannelError::Malformed)?;
+        match fdpass::send(self.fd.as_fd(), &packet, &[]) {
+            Ok(()) => Ok(true),
+            Err(Errno::EAGAIN | Errno::EINTR | Errno::ENOBUFS) => Ok(false),
+            Err(Errno::EMSGSIZE) => {
+                ::log::error!("a message of {} bytes to fpmd is lost: it is too long", packet.len());
+                Ok(true)
+            }
+            Err(errno) => Err(ChannelError::System(errno)),
+        }
+    }
+}
+
+impl AsFd for Channel {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}

@@ -1,0 +1,140 @@
+//! One client's connection: what it is waiting for, what it still has to be sent. Which requests there are is `intake`'s.
+
+use std::fmt;
+
+use super::finished::Peer;
+use super::slab::Key;
+use super::spool::Spool;
+use crate::fcgi::decode::Decoder;
+use crate::fcgi::pairs::PairError;
+use crate::fcgi::record::{RecordError, RecordType, RequestId};
+use crate::os::stream::Stream;
+
+/// Requests that a client may have at once on one connection.
+pub const MOST_REQUESTS: usize = 256;
+
+/// Bytes of parameters that a request may have.
+pub const PARAMS_BOUND: usize = 1024 * 1024;
+
+/// A connection to a client.
+#[derive(Debug)]
+pub struct Client {
+    /// The connection.
+    pub stream: Stream,
+    /// Who it is.
+    pub peer: Peer,
+    /// Where in its records we are.
+    pub decoder: Decoder,
+    /// The record of fixed form, or of management, that is coming in.
+    pub part: Vec<u8>,
+    /// Its requests.
+    pub active: Vec<(RequestId, Key)>,
+    /// What it has still to be sent.
+    pub out: Spool,
+    /// How far that is sent.
+    pub out_at: u64,
+    /// What the event loop watches for.
+    pub interest: Interest,
+    /// Whether it is read from.
+    pub reading: Reading,
+    /// Whether it stays when its requests are answered.
+    pub ending: Ending,
+    /// Whether its send buffer has been raised.
+    pub widened: bool,
+}
+
+/// What the event loop watches a connection for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Interest {
+    /// Nothing: the connection is not registered.
+    None,
+    /// Something to read.
+    Read,
+    /// That, and room to write.
+    Both,
+}
+
+/// Whether a connection is read from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reading {
+    /// Whenever there is something.
+    Open,
+    /// Not until what came has been passed on.
+    Paused,
+    /// It has said its last.
+    Ended,
+}
+
+/// When a connection is closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// When the client closes it.
+    Theirs,
+    /// When its requests are answered.
+    Ours,
+    /// When its requests are answered and it has stopped sending.
+    AfterInput,
+}
+
+impl Client {
+    /// A connection that has just been accepted.
+    pub fn new(stream: Stream, peer: Peer) -> Client {
+        Client {
+            stream,
+            peer,
+            decoder: Decoder::new(),
+            part: Vec::new(),
+            active: Vec::new(),
+            out: Spool::default(),
+            out_at: 0,
+            interest: Interest::None,
+            reading: Reading::Open,
+            ending: Ending::Theirs,
+            widened: false,
+        }
+    }
+
+    /// The request with this number.
+    pub fn request(&self, id: RequestId) -> Option<Key> {
+        self.active.iter().find(|(known, _)| *known == id).map(|(_, key)| *key)
+    }
+
+    /// Whether everything that it was to be sent has been.
+    pub fn is_flushed(&self) -> bool {
+        self.out.is_empty()
+    }
+}
+
+/// A client that does not keep to the protocol; its connection is closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Violation {
+    /// A record is malformed.
+    Record(RecordError),
+    /// A record of this type is out of order for its request, or not for a client to send.
+    Unexpected(RecordType, RequestId),
+    /// A request begins under the number of one that has not ended.
+    Duplicate(RequestId),
+    /// Parameters are cut.
+    Params(PairError, RequestId),
+}
+
+impl From<RecordError> for Violation {
+    fn from(error: RecordError) -> Violation {
+        Violation::Record(error)
+    }
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Violation::Record(error) => error.fmt(f),
+            Violation::Unexpected(kind, id) => {
+                write!(f, "cannot go on with request {id}: a {kind} record is out of order")
+            }
+            Violation::Duplicate(id) => {
+                write!(f, "cannot begin request {id}: one with this number has not ended yet")
+            }
+            Violation::Params(error, id) => write!(f, "cannot begin request {id}: {error}"),
+        }
+    }
+}

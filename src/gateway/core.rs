@@ -1,0 +1,328 @@
+//! Everything that the gateway knows, in one place, and what its parts share: tokens, timers, slots' counts. What happens
+//! on an event is told by the parts: `accept`, `intake`, `schedule`, `dispatch`, `upload`, `response`, `output`, `finish`.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use mio::unix::SourceFd;
+use mio::{Interest as Wish, Registry};
+
+use super::allowed::Allowed;
+use super::client::{Client, Interest};
+use super::finished::Peer;
+use super::queue::Queue;
+use super::request::{Request, Told};
+use super::rules::{self, Keeping};
+use super::seam::Seams;
+use super::slab::{Key, Slab};
+use super::slot::{Slot, State};
+use super::upstream::Upstream;
+use crate::event::timer::Timers;
+use crate::ids::{Moment, SlotId};
+use crate::os::clock::{self, WallTime};
+use crate::os::sockdiag::SockDiag;
+use crate::wire::gateway::{Facts, FromGateway, Report, Settings};
+
+/// Finished requests whose memory is kept for the next ones.
+const SPARE: usize = 64;
+
+/// What an event is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Token {
+    /// The master.
+    Channel,
+    /// A listening socket, by its place in `doors`.
+    Door(usize),
+    /// A client.
+    Client(Key),
+    /// A connection to a worker.
+    Upstream(Key),
+}
+
+impl Token {
+    /// As the event loop carries it.
+    pub fn encode(self) -> mio::Token {
+        let (kind, number) = match self {
+            Token::Channel => (0, 0),
+            Token::Door(index) => (1, index as u64),
+            Token::Client(key) => (2, key.pack()),
+            Token::Upstream(key) => (3, key.pack()),
+        };
+        mio::Token((number << 2 | kind) as usize)
+    }
+
+    /// The inverse of `encode`.
+    pub fn decode(token: mio::Token) -> Token {
+        let number = token.0 as u64 >> 2;
+        match token.0 & 3 {
+            0 => Token::Channel,
+            1 => Token::Door(number as usize),
+            2 => Token::Client(Key::unpack(number)),
+            _ => Token::Upstream(Key::unpack(number)),
+        }
+    }
+}
+
+/// What is to be done at a certain time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Timer {
+    /// The first request in the queue has waited long enough.
+    Queue,
+    /// A running request is slow, or has run long enough.
+    Running,
+    /// Accepting goes on after a shortage of descriptors.
+    Accept,
+    /// A slot that refused is tried again.
+    Slot(Key),
+    /// Whether workers are done with what nobody waits for.
+    Lost,
+    /// The master is told of the load.
+    Load,
+    /// The pool has stopped for long enough.
+    Stop,
+}
+
+/// A listening socket.
+#[derive(Debug)]
+pub struct Door {
+    /// The socket.
+    pub fd: OwnedFd,
+    /// Whether its clients have addresses.
+    pub tcp: bool,
+}
+
+/// Whether new connections are wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// They are.
+    Serving,
+    /// They are not; what waits is served still.
+    Stopping,
+    /// Nothing is served any more.
+    Stopped,
+}
+
+/// The gateway of one pool.
+pub struct Gateway {
+    pub(super) registry: Registry,
+    pub(super) settings: Settings,
+    pub(super) facts: Facts,
+    pub(super) allowed: Allowed,
+    /// Where temporary files go.
+    pub(super) directory: PathBuf,
+    pub(super) doors: Vec<Door>,
+    pub(super) clients: Slab<Client>,
+    pub(super) requests: Slab<Request>,
+    pub(super) upstreams: Slab<Upstream>,
+    pub(super) slots: Slab<Slot>,
+    pub(super) places: BTreeMap<SlotId, Key>,
+    pub(super) queue: Queue<Key>,
+    pub(super) timers: Timers<Timer>,
+    /// Counts, and the load.
+    pub(super) counters: Report,
+    pub(super) keeping: Keeping,
+    pub(super) seams: Seams,
+    pub(super) phase: Phase,
+    /// For the master, in this order.
+    pub(super) outbox: VecDeque<FromGateway>,
+    /// The message under construction: a request for a worker, or an answer of ours.
+    pub(super) message: Vec<u8>,
+    /// Room for reading from files.
+    pub(super) chunk: Vec<u8>,
+    /// What is to be read again without an event.
+    pub(super) again: Vec<Token>,
+    /// Whether a `Running` timer is set.
+    pub(super) watching: bool,
+    pub(super) diag: Option<SockDiag>,
+    pub(super) refused: Refusals,
+    /// Whose requests are being cancelled.
+    pub(super) lost_peer: Peer,
+    pub(super) told: super::report::LoadTold,
+    pub(super) now: Moment,
+    pub(super) wall: WallTime,
+    pub(super) stamp: u64,
+    random: u64,
+    spare: Vec<Request>,
+}
+
+/// Clients that were turned away and not told of in the log yet.
+#[derive(Debug, Default)]
+pub struct Refusals {
+    /// How many.
+    pub count: u64,
+    /// When the log was last told.
+    pub told: Option<Moment>,
+}
+
+impl Gateway {
+    /// A gateway without listening sockets and slots. `settings` are checked by the master; networks that cannot be read
+    /// all the same admit nobody.
+    pub fn new(registry: Registry, settings: Settings, directory: PathBuf, seams: Seams) -> Gateway {
+        let now = clock::monotonic();
+        let seed = now.0.as_nanos() as u64 ^ u64::from(std::process::id()) << 40;
+        let mut gateway = Gateway {
+            registry,
+            facts: Facts::default(),
+            allowed: Allowed::default(),
+            directory,
+            doors: Vec::new(),
+            clients: Slab::new(),
+            requests: Slab::new(),
+            upstreams: Slab::new(),
+            slots: Slab::new(),
+            places: BTreeMap::new(),
+            queue: Queue::new(),
+            timers: Timers::new(),
+            counters: Report::default(),
+            keeping: Keeping::Unknown(0),
+            seams,
+            phase: Phase::Serving,
+            outbox: VecDeque::new(),
+            message: Vec::new(),
+            chunk: Vec::new(),
+            again: Vec::new(),
+            watching: false,
+            diag: None,
+            refused: Refusals::default(),
+            lost_peer: Peer::Unix,
+            told: super::report::LoadTold::default(),
+            now,
+            wall: clock::wall(),
+            stamp: 0,
+            random: seed | 1,
+            spare: Vec::new(),
+            settings,
+        };
+        gateway.read_networks();
+        gateway
+    }
+
+    /// Takes the networks from the settings.
+    pub(super) fn read_networks(&mut self) {
+        self.allowed = Allowed::parse(&self.settings.allowed_clients).unwrap_or_else(|text| {
+            ::log::error!(
+                "[pool {}] cannot read allowed client '{text}': nobody may connect",
+                self.settings.pool
+            );
+            // A network that holds nobody who could connect.
+            Allowed::parse(&["255.255.255.255".to_owned()]).unwrap_or_default()
+        });
+    }
+
+    /// Looks at the clocks.
+    pub(super) fn tick(&mut self) {
+        self.now = clock::monotonic();
+        self.wall = clock::wall();
+    }
+
+    /// A request, in used memory if there is any.
+    pub(super) fn fresh_request(&mut self) -> Request {
+        self.spare.pop().unwrap_or_default()
+    }
+
+    /// Keeps the memory of a request that is over.
+    pub(super) fn reuse_request(&mut self, mut request: Request) {
+        if self.spare.len() < SPARE {
+            request.recycle();
+            self.spare.push(request);
+        }
+    }
+
+    /// After how many requests the next worker is worn.
+    pub(super) fn next_wear(&mut self) -> u64 {
+        let random = rules::shuffle(&mut self.random);
+        rules::wear(self.settings.max_requests, self.settings.max_requests_jitter, random)
+    }
+
+    /// Counts a slot again after anything about it has changed, and tells the master if its worker is empty or worn.
+    pub(super) fn recount(&mut self, key: Key) {
+        let Some(slot) = self.slots.get_mut(key) else { return };
+        let counted = slot.count(self.settings.concurrency);
+        let load = &mut self.counters.load;
+        load.idle = load.idle + u32::from(counted.idle) - u32::from(slot.counted.idle);
+        load.busy = load.busy + u32::from(counted.busy) - u32::from(slot.counted.busy);
+        slot.counted = counted;
+        self.counters.max_active = self.counters.max_active.max(load.busy);
+        let empty = slot.load() == 0;
+        let Some(worker) = slot.worker.as_mut().filter(|_| empty) else { return };
+        let name = worker.name;
+        match worker.state {
+            State::Serving | State::Doomed | State::Worn(Told::Yes) | State::Draining(Told::Yes) => {}
+            State::Worn(Told::No) => {
+                worker.state = State::Worn(Told::Yes);
+                let requests = worker.served;
+                let worn = FromGateway::Worn { slot: name.slot, worker: name.worker, requests };
+                self.outbox.push_back(worn);
+            }
+            State::Draining(Told::No) => {
+                worker.state = State::Draining(Told::Yes);
+                let kept = std::mem::take(&mut slot.kept);
+                // A worker that waits for its next request on a kept connection hears no signal until that is closed.
+                for connection in kept {
+                    self.upstreams.remove(connection);
+                }
+                self.outbox.push_back(FromGateway::Drained { slot: name.slot, worker: name.worker });
+            }
+        }
+    }
+
+    /// Keeps a slot closed for a while.
+    pub(super) fn close_slot(&mut self, key: Key, pause: Duration) {
+        if let Some(slot) = self.slots.get_mut(key) {
+            let until = self.now.after(pause);
+            slot.closed_until = Some(until);
+            self.timers.set(Timer::Slot(key), Some(until));
+        }
+        self.recount(key);
+    }
+
+    /// Whether a request waits in the queue.
+    pub(super) fn waits(requests: &Slab<Request>, key: Key) -> bool {
+        requests.get(key).is_some_and(|request| request.stage == super::request::Stage::Queued)
+    }
+
+    /// What the log calls a client.
+    pub(super) fn peer_of(&self, key: Key) -> Peer {
+        self.clients.get(key).map_or(Peer::Unix, |client| client.peer)
+    }
+}
+
+/// Watches a descriptor for what `interest` says, edge-triggered. `before` is what it was watched for.
+pub(super) fn watch(
+    registry: &Registry,
+    fd: BorrowedFd<'_>,
+    token: Token,
+    before: Interest,
+    interest: Interest,
+) -> std::io::Result<()> {
+    let raw = fd.as_fd().as_raw_fd();
+    let mut source = SourceFd(&raw);
+    let wish = match interest {
+        Interest::None => return Ok(()),
+        Interest::Read => Wish::READABLE,
+        Interest::Both => Wish::READABLE | Wish::WRITABLE,
+    };
+    match before {
+        Interest::None => registry.register(&mut source, token.encode(), wish),
+        Interest::Read | Interest::Both => registry.reregister(&mut source, token.encode(), wish),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_survive_the_kernel() {
+        let mut slab = Slab::new();
+        slab.insert(());
+        let key = slab.insert(());
+        slab.remove(key);
+        let key = slab.insert(());
+        for token in [Token::Channel, Token::Door(7), Token::Client(key), Token::Upstream(key)] {
+            assert_eq!(Token::decode(token.encode()), token);
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! What the master says: settings, slots and workers come and go, logs are replaced, the pool stops.
+
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::client::Interest;
+use super::core::{Door, Gateway, Phase, Timer, Token, watch};
+use super::finished::WorkerName;
+use super::request::Told;
+use super::seam::LogFiles;
+use super::slot::{Last, Slot, State, Worker};
+use crate::ids::{SlotId, WorkerId};
+use crate::os::stream::prepare_listener;
+use crate::wire::gateway::{FromGateway, Settings, ToGateway, VERSION};
+
+impl Gateway {
+    /// Does what the master says. `descriptors` came with it.
+    pub(super) fn obey(&mut self, order: ToGateway, descriptors: Vec<OwnedFd>) {
+        match order {
+            ToGateway::Settings(settings) => self.configure(*settings, descriptors),
+            ToGateway::Slot { slot, path } => self.open_slot(slot, PathBuf::from(path)),
+            ToGateway::Worker { slot, worker, pid, generation } => {
+                self.start_worker(WorkerName { slot, worker, pid, generation });
+            }
+            ToGateway::Drain { slot, worker } => self.drain(slot, worker),
+            ToGateway::WorkerGone { slot, worker, how } => self.end_worker(slot, worker, &how),
+            ToGateway::SlotGone { slot } => self.close_slot_for_good(slot),
+            ToGateway::Logs { has_access_log, has_slowlog } => {
+                let files = log_files(descriptors.into_iter(), has_access_log, has_slowlog);
+                self.seams.journal.configure(&self.settings, files);
+            }
+            ToGateway::Facts(facts) => self.facts = facts,
+            ToGateway::Ask { number } => {
+                let report = Box::new(self.report());
+                self.outbox.push_back(FromGateway::Report { number, report });
+            }
+            ToGateway::Stop { within } => self.stop(within),
+        }
+    }
+
+    /// Takes new settings, listening sockets and logs in place of the old ones.
+    pub(super) fn configure(&mut self, settings: Settings, descriptors: Vec<OwnedFd>) {
+        let mut descriptors = descriptors.into_iter();
+        self.doors.clear();
+        for index in 0..settings.listeners.len() {
+            let Some(fd) = descriptors.next() else { break };
+            match prepare_listener(fd.as_fd()) {
+                Ok(tcp) => {
+                    let token = Token::Door(index);
+                    if let Err(error) =
+                        watch(&self.registry, fd.as_fd(), token, Interest::None, Interest::Read)
+                    {
+                        ::log::error!("[pool {}] cannot watch a listening socket: {error}", settings.pool);
+                    }
+                    self.doors.push(Door { fd, tcp });
+                    self.again.push(token);
+                }
+                Err(errno) => {
+                    let cause = crate::os::errno::Cause(errno);
+                    ::log::error!("[pool {}] cannot use a listening socket: {cause}", settings.pool);
+                }
+            }
+        }
+        let files = log_files(descriptors, settings.has_access_log, settings.has_slowlog);
+        self.seams.journal.configure(&settings, files);
+        self.settings = settings;
+        self.read_networks();
+        for key in self.slots.keys(|_| true) {
+            self.recount(key);
+        }
+        self.watching = false;
+        self.watch_running();
+        self.feed();
+        self.outbox.push_back(FromGateway::Ready { version: VERSION });
+    }
+
+    fn open_slot(&mut self, id: SlotId, path: PathBuf) {
+        match self.places.get(&id).and_then(|key| self.slots.get_mut(*key)) {
+            Some(slot) => slot.path = path,
+            None => {
+                let key = self.slots.insert(Slot::new(id, path));
+                self.places.insert(id, key);
+            }
+        }
+    }
+
+    fn start_worker(&mut self, name: WorkerName) {
+        let Some(key) = self.places.get(&name.slot).copied() else { return };
+        let wear = self.next_wear();
+        self.stamp += 1;
+        let Some(slot) = self.slots.get_mut(key) else { return };
+        slot.closed_until = None;
+        slot.worker = Some(Worker {
+            name,
+            state: State::Serving,
+            served: u64::from(slot.active),
+            wear,
+            since: self.now,
+            start: self.wall,
+            freed: self.stamp,
+            last: Last::default(),
+        });
+        self.timers.set(Timer::Slot(key), None);
+        self.recount(key);
+        self.feed();
+    }
+
+    fn drain(&mut self, slot: SlotId, worker: WorkerId) {
+        let Some(key) = self.places.get(&slot).copied() else { return };
+        let known = self.slots.get_mut(key).and_then(|slot| slot.worker.as_mut());
+        if let Some(known) = known.filter(|known| known.name.worker == worker) {
+            known.state = State::Draining(Told::No);
+            self.recount(key);
+        }
+    }
+
+    fn end_worker(&mut self, slot: SlotId, worker: WorkerId, how: &str) {
+        let Some(key) = self.places.get(&slot).copied() else { return };
+        let Some(place) = self.slots.get_mut(key) else { return };
+        if place.worker.as_ref().is_none_or(|known| known.name.worker != worker) {
+            return;
+        }
+        ::log::debug!("[pool {}] worker {} on slot {} {how}", self.settings.pool, worker.0, slot.0);
+        // Connections with a request on them are left alone: either their end comes as an event, after what the worker
+        // had still to say, or they wait to be accepted, and its replacement will do that.
+        place.worker = None;
+        place.lost.clear();
+        for kept in std::mem::take(&mut place.kept) {
+            self.upstreams.remove(kept);
+        }
+        self.recount(key);
+    }
+
+    fn close_slot_for_good(&mut self, id: SlotId) {
+        let Some(key) = self.places.remove(&id) else { return };
+        if let Some(slot) = self.slots.get_mut(key) {
+            slot.worker = None;
+        }
+        for upstream in self.upstreams.keys(|upstream| upstream.slot == key) {
+            self.upstream_lost(upstream);
+        }
+        self.recount(key);
+        self.timers.set(Timer::Slot(key), None);
+        if let Some(slot) = self.slots.remove(key) {
+            // Requests that nobody waits for end with the slot.
+            self.counters.load.busy -= u32::from(slot.counted.busy);
+        }
+    }
+
+    fn stop(&mut self, within: Duration) {
+        if self.phase != Phase::Serving {
+            return;
+        }
+        self.phase = Phase::Stopping;
+        self.doors.clear();
+        self.timers.set(Timer::Stop, Some(self.now.after(within)));
+        for client in self.clients.keys(|client| client.active.is_empty()) {
+            self.settle(client);
+        }
+    }
+
+    /// Whether nothing is left to serve after a stop.
+    pub(super) fn is_over(&self) -> bool {
+        let served = self.requests.is_empty() && self.clients.iter().all(|(_, client)| client.is_flushed());
+        self.phase != Phase::Serving && served
+    }
+}
+
+fn log_files(mut descriptors: impl Iterator<Item = OwnedFd>, access: bool, slow: bool) -> LogFiles {
+    let access = if access { descriptors.next().map(File::from) } else { None };
+    let slow = if slow { descriptors.next().map(File::from) } else { None };
+    LogFiles { access, slow }
+}

@@ -1,0 +1,247 @@
+//! What workers answer: read as it comes, passed on as it comes, and what follows from its end: the worker gets its next
+//! request before its last client gets the end of its answer, so that it never waits for us.
+
+use nix::errno::Errno;
+
+use super::answer::Answer;
+use super::core::Gateway;
+use super::finished::Outcome;
+use super::output::Emitted;
+use super::request::{Passage, Stage};
+use super::rules::{self, Failure, Keeping, Verdict};
+use super::slab::Key;
+use super::slot::State;
+use super::upstream::{ID, Upload, Upstream};
+use crate::fcgi::record::{RecordError, RecordType};
+use std::time::Duration;
+
+/// A worker that closes within this time after its first answer does not keep connections.
+const AT_ONCE: Duration = Duration::from_millis(100);
+
+/// How long a slot is left alone whose worker has closed a connection of its own accord: most likely it has ended, and the
+/// master will say so.
+const ENDING: Duration = Duration::from_millis(20);
+
+/// Bytes that are held back while a head is not complete. STDERR counts too.
+const MOST_HELD: usize = 128 * 1024;
+
+impl Gateway {
+    /// An event about a connection to a worker.
+    pub(super) fn upstream_ready(&mut self, key: Key, event: &mio::event::Event, buffer: &mut [u8]) {
+        if event.is_writable() {
+            self.pump(key);
+        }
+        if event.is_readable() || event.is_read_closed() || event.is_error() {
+            self.read_upstream(key, buffer, event.is_read_closed() || event.is_error());
+        }
+    }
+
+    /// Reads what a worker has sent: until a read comes short, or, with `to_the_end`, until there is nothing more.
+    pub(super) fn read_upstream(&mut self, key: Key, buffer: &mut [u8], to_the_end: bool) {
+        while let Some(upstream) = self.upstreams.get_mut(key).filter(|upstream| !upstream.paused) {
+            let at = upstream.relay.prepare(buffer);
+            match upstream.stream.read(&mut buffer[at..]) {
+                Ok(0) => return self.upstream_lost(key),
+                Ok(count) => {
+                    self.relay(key, buffer, at + count);
+                    if at + count < buffer.len() && !to_the_end {
+                        return;
+                    }
+                }
+                Err(Errno::EAGAIN) => return,
+                Err(_) => return self.upstream_lost(key),
+            }
+        }
+    }
+
+    /// Passes on what is in `buffer` up to `end`.
+    fn relay(&mut self, key: Key, buffer: &mut [u8], end: usize) {
+        let Some(upstream) = self.upstreams.get_mut(key) else { return };
+        let Some(at) = upstream.request else { return self.unasked(key) };
+        let Some(request) = self.requests.get_mut(at) else { return };
+        let mut errors = Vec::new();
+        let logs = self.settings.log_stderr;
+        let see = |kind, content: &[u8]| {
+            if logs && kind == RecordType::Stderr {
+                errors.extend_from_slice(content);
+            }
+            request.answer.see(kind, content);
+        };
+        let taken = upstream.relay.take(buffer, end, (ID, request.id), see);
+        if !errors.is_empty() {
+            self.log_errors(at, &errors);
+        }
+        match taken {
+            Err(error) => self.nonsense(key, &error),
+            Ok(taken) if taken.end.is_some() => {
+                self.complete(key, at, &buffer[taken.run.clone()], taken.excess);
+            }
+            Ok(taken) => self.pass(key, at, &buffer[taken.run]),
+        }
+    }
+
+    /// Sends a client a part of its answer.
+    fn pass(&mut self, upstream: Key, at: Key, records: &[u8]) {
+        let Some(request) = self.requests.get_mut(at) else { return };
+        if !request.answer.begun && !request.answer.is_past_head() && request.answer.held.len() < MOST_HELD {
+            request.answer.held.extend_from_slice(records);
+            return;
+        }
+        let full = self.release(at, records) == Emitted::Full;
+        if let Some(upstream) = self.upstreams.get_mut(upstream).filter(|_| full) {
+            upstream.paused = true;
+        }
+    }
+
+    /// Sends what was held back, and `records`.
+    fn release(&mut self, at: Key, records: &[u8]) -> Emitted {
+        let Some(request) = self.requests.get_mut(at) else { return Emitted::Gone };
+        if records.is_empty() && request.answer.held.is_empty() {
+            return Emitted::Taken;
+        }
+        request.answer.begun = true;
+        let client = request.client;
+        if request.answer.held.is_empty() {
+            return self.emit(client, records);
+        }
+        let mut held = std::mem::take(&mut request.answer.held);
+        held.extend_from_slice(records);
+        self.emit(client, &held)
+    }
+
+    /// A worker has answered to the end. `last` are the last records for the client.
+    fn complete(&mut self, key: Key, at: Key, last: &[u8], excess: usize) {
+        let Some(upstream) = self.upstreams.get_mut(key) else { return };
+        let slot_key = upstream.slot;
+        upstream.request = None;
+        upstream.served += 1;
+        upstream.idle_since = self.now;
+        if upstream.served > 1 {
+            self.keeping = self.keeping.kept();
+        }
+        let clean = upstream.asked_to_keep && upstream.is_sent() && excess == 0;
+        if let Some(request) = self.requests.get_mut(at) {
+            request.stage = Stage::Answered;
+        }
+        self.stamp += 1;
+        let mut reuse = clean && self.keeping != Keeping::No;
+        if let Some(slot) = self.slots.get_mut(slot_key) {
+            slot.active -= 1;
+            match slot.worker.as_mut() {
+                Some(worker) => {
+                    worker.freed = self.stamp;
+                    reuse &= worker.state == State::Serving;
+                }
+                None => reuse = false,
+            }
+            if reuse {
+                slot.kept.push(key);
+            }
+        } else {
+            reuse = false;
+        }
+        if !reuse {
+            self.upstreams.remove(key);
+        }
+        self.recount(slot_key);
+        self.feed();
+        self.release(at, last);
+        let client = self.requests.get(at).map(|request| request.client);
+        let status = self.requests.get(at).map_or(0, |request| request.answer.status());
+        self.end_request(at, Outcome::Answered, status);
+        if let Some(client) = client {
+            self.settle(client);
+        }
+    }
+
+    /// A connection to a worker has ended, or cannot be used any more.
+    pub(super) fn upstream_lost(&mut self, key: Key) {
+        let Some(upstream) = self.upstreams.remove(key) else { return };
+        let slot = upstream.slot;
+        if let Some(slot) = self.slots.get_mut(slot) {
+            slot.kept.retain(|kept| *kept != key);
+            slot.active -= u32::from(upstream.request.is_some());
+        }
+        let answered =
+            upstream.request.and_then(|at| self.requests.get(at)).map(|request| request.answer.any());
+        let early = upstream.served == 1 && self.now.since(upstream.idle_since) < AT_ONCE;
+        if early && answered.unwrap_or(0) == 0 {
+            self.keeping = self.keeping.closed();
+        }
+        let stale = upstream.served > 0 && self.keeping != Keeping::Yes;
+        if stale {
+            self.recount(slot);
+        } else {
+            self.close_slot(slot, ENDING);
+        }
+        if let Some(at) = upstream.request {
+            self.worker_failed(at, &upstream);
+        }
+        self.feed();
+    }
+
+    /// The connection with this request on it has ended.
+    fn worker_failed(&mut self, at: Key, upstream: &Upstream) {
+        let Some(request) = self.requests.get_mut(at) else { return };
+        let failure = Failure {
+            repeatable: request.repeatable,
+            written: upstream.written,
+            answered: request.answer.any(),
+            before: upstream.served,
+            retries: request.retries,
+            held: request.passage == Passage::Whole,
+        };
+        let verdict = rules::judge(&failure);
+        match verdict {
+            Verdict::Retry | Verdict::Reconnect => {
+                self.counters.retried += u64::from(verdict == Verdict::Retry);
+                request.retries += 1;
+                request.answer.clear();
+                self.put_back(at);
+            }
+            Verdict::GiveUp => {
+                request.stage = Stage::Answered;
+                let pid = request.worker.map(|worker| worker.pid.to_string()).unwrap_or_default();
+                let pool = &self.settings.pool;
+                ::log::warn!(
+                    "[pool {pool}] child {pid} closed its connection before its answer was complete"
+                );
+                self.give_up(at, Answer::Broken, Outcome::Broken);
+            }
+        }
+    }
+
+    /// A worker speaks on a connection without a request.
+    fn unasked(&mut self, key: Key) {
+        let Some(upstream) = self.upstreams.remove(key) else { return };
+        if let Some(slot) = self.slots.get_mut(upstream.slot) {
+            slot.kept.retain(|kept| *kept != key);
+        }
+        ::log::debug!("[pool {}] a worker sent records without a request", self.settings.pool);
+        self.recount(upstream.slot);
+    }
+
+    /// A worker does not speak FastCGI.
+    fn nonsense(&mut self, key: Key, error: &RecordError) {
+        let request = self.upstreams.get(key).and_then(|upstream| upstream.request);
+        let worker = request.and_then(|at| self.requests.get(at)?.worker);
+        let pid = worker.map(|worker| worker.pid.to_string()).unwrap_or_default();
+        ::log::warn!("[pool {}] child {pid}: {error}", self.settings.pool);
+        if let Some(upstream) = self.upstreams.get_mut(key) {
+            upstream.upload = Upload::Refused;
+        }
+        if let Some(request) = request.and_then(|at| self.requests.get_mut(at)) {
+            request.retries = u32::MAX; // the next worker would not do better
+        }
+        self.upstream_lost(key);
+    }
+
+    fn log_errors(&self, at: Key, errors: &[u8]) {
+        let worker = self.requests.get(at).and_then(|request| request.worker);
+        let pid = worker.map(|worker| worker.pid.to_string()).unwrap_or_default();
+        for line in errors.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+            let line = String::from_utf8_lossy(line);
+            ::log::warn!("[pool {}] child {pid} said into FCGI_STDERR: \"{line}\"", self.settings.pool);
+        }
+    }
+}

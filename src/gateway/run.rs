@@ -1,0 +1,184 @@
+//! The event loop of fpmd-gateway: waits for clients, workers, the master and the clock, and hands each event to its part.
+//! Ends when the master does.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use mio::{Events, Poll};
+
+use super::channel::{Channel, ChannelError, Incoming};
+use super::client::Interest;
+use super::core::{Gateway, Token, watch};
+use super::seam::Seams;
+use crate::log;
+use crate::wire::gateway::{FromGateway, ToGateway};
+
+/// Events that are taken from the kernel at once.
+const EVENTS: usize = 1024;
+
+/// Bytes that are read at once; larger and smaller were slower.
+const BUFFER: usize = 256 * 1024;
+
+/// EX_SOFTWARE and EX_OSERR of sysexits.h.
+const BUG: u8 = 70;
+const SYSTEM: u8 = 71;
+
+/// The program fpmd-gateway: descriptor 0 is the connection to fpmd.
+pub fn main(seams: Seams) -> ExitCode {
+    let target = crate::config::model::LogTarget::Journal;
+    // Without a log there is nobody to tell.
+    let _ = log::init(&log::Settings { target, ..log::Settings::stderr() });
+    let started = io::stdin().as_fd().try_clone_to_owned().and_then(|channel| run(channel, seams));
+    match started {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+            ::log::error!("{error}");
+            ExitCode::from(BUG)
+        }
+        Err(error) => {
+            ::log::error!("{error}");
+            ExitCode::from(SYSTEM)
+        }
+    }
+}
+
+/// Serves a pool until the master at the other end of `channel` ends, or says so.
+///
+/// # Errors
+/// No descriptor or memory is left at the start, or the master cannot be understood (`InvalidData`).
+pub fn run(channel: OwnedFd, seams: Seams) -> io::Result<()> {
+    let understand = |error: ChannelError| io::Error::new(io::ErrorKind::InvalidData, error);
+    let mut poll = Poll::new()?;
+    let channel = Channel::new(channel).map_err(understand)?;
+    let fd = channel.as_fd();
+    watch(poll.registry(), fd, Token::Channel, Interest::None, Interest::Both)?;
+    let mut server = Server { channel, gateway: None, seams: Some(seams), buffer: vec![0; BUFFER] };
+    let mut events = Events::with_capacity(EVENTS);
+    loop {
+        match poll.poll(&mut events, server.patience()) {
+            Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+        if server.turn(&poll, &events).map_err(understand)? == Turn::Last {
+            return Ok(());
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    More,
+    Last,
+}
+
+struct Server {
+    channel: Channel,
+    /// Made from the first settings.
+    gateway: Option<Gateway>,
+    seams: Option<Seams>,
+    buffer: Vec<u8>,
+}
+
+impl Server {
+    /// How long to wait for events.
+    fn patience(&mut self) -> Option<Duration> {
+        let gateway = self.gateway.as_mut()?;
+        if !gateway.again.is_empty() {
+            return Some(Duration::ZERO);
+        }
+        gateway.timers.wait(gateway.now)
+    }
+
+    /// One round: all events, what is due, what is to be told.
+    fn turn(&mut self, poll: &Poll, events: &Events) -> Result<Turn, ChannelError> {
+        if let Some(gateway) = &mut self.gateway {
+            gateway.tick();
+        }
+        for event in events {
+            match Token::decode(event.token()) {
+                Token::Channel if event.is_readable() || event.is_read_closed() => {
+                    if self.listen_to_master(poll)? == Turn::Last {
+                        return Ok(Turn::Last);
+                    }
+                }
+                Token::Channel => {}
+                token => self.serve(token, Some(event)),
+            }
+        }
+        let Some(gateway) = &mut self.gateway else { return Ok(Turn::More) };
+        for token in std::mem::take(&mut gateway.again) {
+            self.serve(token, None);
+        }
+        self.keep_time();
+        self.tell_master()
+    }
+
+    /// `None` for an event: read again what is there.
+    fn serve(&mut self, token: Token, event: Option<&mio::event::Event>) {
+        let Some(gateway) = &mut self.gateway else { return };
+        let buffer = &mut self.buffer;
+        match (token, event) {
+            (Token::Channel, _) => {}
+            (Token::Door(door), _) => gateway.accept(door, buffer),
+            (Token::Client(key), Some(event)) => gateway.client_ready(key, event, buffer),
+            (Token::Client(key), None) => gateway.read_client(key, buffer, true),
+            (Token::Upstream(key), Some(event)) => gateway.upstream_ready(key, event, buffer),
+            (Token::Upstream(key), None) => gateway.read_upstream(key, buffer, true),
+        }
+    }
+
+    fn keep_time(&mut self) {
+        let Some(gateway) = &mut self.gateway else { return };
+        while let Some(timer) = gateway.timers.expired(gateway.now) {
+            gateway.on_timer(timer, &mut self.buffer);
+        }
+    }
+
+    fn listen_to_master(&mut self, poll: &Poll) -> Result<Turn, ChannelError> {
+        loop {
+            let (order, descriptors) = match self.channel.receive()? {
+                Incoming::Order(order, descriptors) => (*order, descriptors),
+                Incoming::Nothing => return Ok(Turn::More),
+                Incoming::End => return Ok(Turn::Last),
+            };
+            if let Some(gateway) = &mut self.gateway {
+                gateway.obey(order, descriptors);
+                continue;
+            }
+            // Whatever comes before the settings is about slots that will be told again.
+            let ToGateway::Settings(settings) = order else { continue };
+            let Some(seams) = self.seams.take() else { continue };
+            let registry = poll.registry().try_clone();
+            let registry = registry.map_err(|_| ChannelError::System(nix::errno::Errno::ENFILE))?;
+            let mut gateway = Gateway::new(registry, (*settings).clone(), directory(), seams);
+            gateway.configure(*settings, descriptors);
+            self.gateway = Some(gateway);
+        }
+    }
+
+    /// Sends what the master is to know; what it has no room for waits for the next round with an event.
+    fn tell_master(&mut self) -> Result<Turn, ChannelError> {
+        let Some(gateway) = &mut self.gateway else { return Ok(Turn::More) };
+        gateway.seams.journal.flush();
+        gateway.tell_load();
+        let over = gateway.is_over();
+        if over {
+            gateway.outbox.push_back(FromGateway::Stopped);
+        }
+        while let Some(message) = gateway.outbox.front() {
+            if !self.channel.send(message)? {
+                break;
+            }
+            gateway.outbox.pop_front();
+        }
+        Ok(if over { Turn::Last } else { Turn::More })
+    }
+}
+
+/// Where temporary files go: `TMPDIR`, else /tmp.
+fn directory() -> PathBuf {
+    std::env::temp_dir()
+}

@@ -1,0 +1,337 @@
+//! Which request goes to which worker, and when: the queue with its bounds, the choice of the worker, and what the clock
+//! brings about: requests that waited too long, that are slow, that ran too long.
+
+use std::time::Duration;
+
+use super::answer::Answer;
+use super::client::Interest;
+use super::core::{Gateway, Phase, Timer};
+use super::finished::{Outcome, Slow};
+use super::request::{Stage, Told};
+use super::rules;
+use super::slab::Key;
+use super::slot::State;
+use crate::ids::Moment;
+use crate::os::sockdiag::SockDiag;
+use crate::os::stream::Presence;
+use crate::wire::gateway::FromGateway;
+
+/// How often it is looked whether a worker is done with what nobody waits for.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// After this long without any means to see that, it counts as done.
+const BLIND: Duration = Duration::from_secs(1);
+
+impl Gateway {
+    /// A request that can be given to a worker: now, later, or not at all.
+    pub(super) fn submit(&mut self, at: Key) {
+        let Some(request) = self.requests.get_mut(at) else { return };
+        request.ready = Some(self.now);
+        if self.seams.pages.answers(&self.settings, &request.params) {
+            return self.answer_page(at);
+        }
+        let at_once = self.queue.is_empty() && self.counters.load.idle > 0;
+        if let Some(slot) = at_once.then(|| self.choose()).flatten() {
+            return self.dispatch(at, slot);
+        }
+        if self.queue.len() >= self.settings.queue_limit {
+            return self.answer(at, Answer::Full, Outcome::RefusedFull);
+        }
+        if let Some(request) = self.requests.get_mut(at) {
+            request.stage = Stage::Queued;
+        }
+        self.queue.push(at);
+        self.watch_queue();
+    }
+
+    /// Gives waiting requests to idle workers while there are both.
+    pub(super) fn feed(&mut self) {
+        while !self.queue.is_empty() && self.counters.load.idle > 0 {
+            let Some(slot) = self.choose() else { return };
+            let requests = &self.requests;
+            let Some(at) = self.queue.pop(|key| Gateway::waits(requests, key)) else { return };
+            if self.has_left(at) {
+                self.abandon_client_of(at);
+                continue;
+            }
+            self.dispatch(at, slot);
+        }
+    }
+
+    fn choose(&self) -> Option<Key> {
+        rules::choose(self.slots.iter().filter_map(|(key, slot)| Some((key, slot.candidate()?))))
+    }
+
+    /// Whether a waiting request's client has gone without the event loop telling: it is not watched.
+    fn has_left(&self, at: Key) -> bool {
+        let client = self.requests.get(at).and_then(|request| self.clients.get(request.client));
+        client.is_none_or(|client| {
+            client.interest == Interest::None && client.stream.presence() == Presence::Gone
+        })
+    }
+
+    fn abandon_client_of(&mut self, at: Key) {
+        // It was taken off the queue already, and must not be counted as leaving it.
+        if let Some(request) = self.requests.get_mut(at) {
+            request.stage = Stage::Body;
+            let client = request.client;
+            self.lose_client(client);
+        }
+    }
+
+    /// Puts a request at the head of the queue: its worker could not take it.
+    pub(super) fn put_back(&mut self, at: Key) {
+        let Some(request) = self.requests.get_mut(at) else { return };
+        request.stage = Stage::Queued;
+        request.dispatched = None;
+        self.queue.push_front(at);
+        self.watch_queue();
+    }
+
+    /// Sets the timer for the first request that waits.
+    fn watch_queue(&mut self) {
+        let Some(timeout) = self.settings.queue_timeout else { return };
+        let requests = &self.requests;
+        let first = self.queue.front(|key| Gateway::waits(requests, key));
+        let ready = first.and_then(|key| self.requests.get(key)?.ready);
+        self.timers.set(Timer::Queue, ready.map(|ready| ready.after(timeout)));
+    }
+
+    /// Something is due.
+    pub(super) fn on_timer(&mut self, timer: Timer, buffer: &mut [u8]) {
+        match timer {
+            Timer::Queue => self.expire_queue(),
+            Timer::Running => self.inspect_running(),
+            Timer::Accept => {
+                for door in 0..self.doors.len() {
+                    self.accept(door, buffer);
+                }
+            }
+            Timer::Slot(key) => {
+                if let Some(slot) = self.slots.get_mut(key) {
+                    slot.closed_until = None;
+                }
+                self.recount(key);
+                self.feed();
+            }
+            Timer::Lost => self.look_for_lost(),
+            Timer::Load => {} // the load is told before every wait
+            Timer::Stop => self.stop_serving(),
+        }
+    }
+
+    /// Answers those that have waited too long.
+    fn expire_queue(&mut self) {
+        let Some(timeout) = self.settings.queue_timeout else { return };
+        loop {
+            let requests = &self.requests;
+            let Some(at) = self.queue.front(|key| Gateway::waits(requests, key)) else { break };
+            let ready = self.requests.get(at).and_then(|request| request.ready).unwrap_or(self.now);
+            if self.now.since(ready) < timeout {
+                break;
+            }
+            self.refuse_first(at);
+        }
+        self.watch_queue();
+    }
+
+    /// Answers the first request of the queue, which is `at`, with a 503; or forgets it if nobody is there.
+    fn refuse_first(&mut self, at: Key) {
+        let requests = &self.requests;
+        self.queue.pop(|key| Gateway::waits(requests, key));
+        if self.has_left(at) {
+            return self.abandon_client_of(at);
+        }
+        if let Some(request) = self.requests.get_mut(at) {
+            request.stage = Stage::Body;
+        }
+        self.answer(at, Answer::Late, Outcome::RefusedLate);
+    }
+
+    /// The pool has stopped for as long as it may take: whoever waits still is told so.
+    pub(super) fn stop_serving(&mut self) {
+        if self.phase == Phase::Serving {
+            return;
+        }
+        self.phase = Phase::Stopped;
+        loop {
+            let requests = &self.requests;
+            let Some(at) = self.queue.front(|key| Gateway::waits(requests, key)) else { break };
+            self.refuse_first(at);
+        }
+        let incomplete = self.requests.keys(|request| matches!(request.stage, Stage::Params | Stage::Body));
+        for at in incomplete {
+            if let Some(client) = self.requests.get(at).map(|request| request.client) {
+                self.lose_client(client);
+            }
+        }
+    }
+
+    /// Sets the timer for what runs, unless it is set: it goes off early rather than being moved by every request.
+    pub(super) fn watch_running(&mut self) {
+        if self.watching {
+            return;
+        }
+        let limits = [self.settings.request_terminate_timeout, self.settings.request_slowlog_timeout];
+        if let Some(first) = limits.into_iter().flatten().min() {
+            self.watching = true;
+            self.timers.set(Timer::Running, Some(self.now.after(first)));
+        }
+    }
+
+    /// Looks for requests that are slow or have run for too long.
+    fn inspect_running(&mut self) {
+        self.watching = false;
+        let (now, settings) = (self.now, &self.settings);
+        let (most, slow) = (settings.request_terminate_timeout, settings.request_slowlog_timeout);
+        let mut next: Option<Moment> = None;
+        let (mut late, mut slower) = (Vec::new(), Vec::new());
+        for (key, request) in self.requests.iter() {
+            let (Stage::Running(_), Some(since)) = (request.stage, request.dispatched) else { continue };
+            let unslow = slow.filter(|_| request.slow == Told::No);
+            if most.is_some_and(|most| now.since(since) >= most) {
+                late.push(key);
+            }
+            if unslow.is_some_and(|slow| now.since(since) >= slow) {
+                slower.push(key);
+            }
+            let coming = [most, unslow].into_iter().flatten().map(|limit| since.after(limit));
+            next = coming.filter(|moment| *moment > now).chain(next).min();
+        }
+        for key in slower {
+            self.tell_slow(key);
+        }
+        for key in late {
+            self.terminate(key);
+        }
+        self.terminate_lost(most, &mut next);
+        if let Some(next) = next {
+            self.watching = true;
+            self.timers.set(Timer::Running, Some(next));
+        }
+    }
+
+    fn tell_slow(&mut self, key: Key) {
+        let Some(request) = self.requests.get_mut(key) else { return };
+        request.slow = Told::Yes;
+        self.counters.slow += 1;
+        let (Some(ready), Some(dispatched), Some(worker)) =
+            (request.ready, request.dispatched, request.worker)
+        else {
+            return;
+        };
+        let peer = self.clients.get(request.client).map_or(super::finished::Peer::Unix, |client| client.peer);
+        self.seams.journal.slow(&Slow {
+            params: &request.params,
+            peer,
+            start: request.start,
+            arrived: request.arrived,
+            ready,
+            dispatched,
+            now: self.now,
+            bytes_in: request.bytes_in(),
+            bytes_out: request.answer.body(),
+            worker,
+        });
+    }
+
+    /// Ends a request that ran for too long, and its worker.
+    fn terminate(&mut self, key: Key) {
+        let Some(request) = self.requests.get(key) else { return };
+        let Stage::Running(upstream) = request.stage else { return };
+        let (Some(since), Some(worker)) = (request.dispatched, request.worker) else { return };
+        let params = &request.params;
+        let line = format!("{} {}", brief(params.method()), brief(params.uri()));
+        let script = brief(params.script());
+        let age = self.now.since(since).as_secs_f64();
+        let bytes = request.answer.body();
+        let reason = format!(
+            "request \"{line}\" (script '{script}') timed out after {age:.3} s, {bytes} bytes answered"
+        );
+        let pool = &self.settings.pool;
+        ::log::warn!("[pool {pool}] child {}, {reason}, terminating", worker.pid);
+        if let Some(connection) = self.upstreams.remove(upstream) {
+            if let Some(slot) = self.slots.get_mut(connection.slot) {
+                slot.active -= 1;
+            }
+            self.doom(connection.slot, worker.worker, reason);
+        }
+        self.give_up(key, Answer::TimedOut, Outcome::TimedOut);
+    }
+
+    /// Has the master end the worker of a slot, if it is this one still.
+    fn doom(&mut self, slot_key: Key, worker_id: crate::ids::WorkerId, reason: String) {
+        let worker = self.slots.get_mut(slot_key).and_then(|slot| slot.worker.as_mut());
+        let same = |worker: &&mut super::slot::Worker| worker.name.worker == worker_id;
+        if let Some(worker) = worker.filter(same).filter(|worker| worker.state != State::Doomed) {
+            worker.state = State::Doomed;
+            let slot = worker.name.slot;
+            self.outbox.push_back(FromGateway::Terminate { slot, worker: worker_id, reason });
+        }
+        self.recount(slot_key);
+    }
+
+    /// What nobody waits for has its limit too.
+    fn terminate_lost(&mut self, most: Option<Duration>, next: &mut Option<Moment>) {
+        let Some(most) = most else { return };
+        for key in self.slots.keys(|slot| !slot.lost.is_empty()) {
+            let Some(slot) = self.slots.get(key) else { continue };
+            let Some(oldest) = slot.lost.iter().min().copied() else { continue };
+            let Some(worker) = slot.worker.as_ref().map(|worker| worker.name.worker) else { continue };
+            if self.now.since(oldest) >= most {
+                let age = self.now.since(oldest).as_secs_f64();
+                self.doom(key, worker, format!("a request whose client has left went on for {age:.3} s"));
+            } else {
+                let due = oldest.after(most);
+                *next = Some(next.map_or(due, |next| next.min(due)));
+            }
+        }
+    }
+
+    /// A worker goes on with a request that nobody waits for. Its connection is closed, as a web server would do.
+    pub(super) fn leave_to_worker(&mut self, upstream: Key, since: Moment) {
+        let Some(connection) = self.upstreams.remove(upstream) else { return };
+        if let Some(slot) = self.slots.get_mut(connection.slot) {
+            slot.active -= 1;
+            slot.lost.push(since);
+        }
+        drop(connection.stream);
+        self.recount(connection.slot);
+        self.timers.set(Timer::Lost, Some(self.now.after(LOOK)));
+    }
+
+    /// Whether workers are done with what nobody waits for: they have closed their side of the connection then. The kernel
+    /// tells how many accepted connections of a slot are open still.
+    fn look_for_lost(&mut self) {
+        let mut left = false;
+        if self.diag.is_none() {
+            self.diag = SockDiag::open().ok();
+        }
+        for key in self.slots.keys(|slot| !slot.lost.is_empty()) {
+            let Some(slot) = self.slots.get_mut(key) else { continue };
+            let name = crate::os::socket::LocalName::Path(slot.path.clone());
+            let held = self.diag.as_mut().and_then(|diag| diag.accepted([&name]).ok()).map(|held| held.len());
+            let ours = slot.active as usize + slot.kept.len();
+            match held {
+                Some(held) => {
+                    let lost = held.saturating_sub(ours).min(slot.lost.len());
+                    // Which of them are done cannot be told; the oldest ones are.
+                    let done = slot.lost.len() - lost;
+                    slot.lost.drain(..done);
+                }
+                None => slot.lost.retain(|since| self.now.since(*since) < BLIND),
+            }
+            left |= !slot.lost.is_empty();
+            self.recount(key);
+        }
+        if left {
+            self.timers.set(Timer::Lost, Some(self.now.after(LOOK)));
+        }
+        self.feed();
+    }
+}
+
+/// A text of a request, short enough for a log line, which escapes it.
+fn brief(text: &[u8]) -> std::borrow::Cow<'_, str> {
+    String::from_utf8_lossy(&text[..text.len().min(512)])
+}
