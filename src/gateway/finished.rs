@@ -1,6 +1,5 @@
 //! What the gateway knows of a request: when it is over (for the access log), when it is slow (for the slow log), and while
 //! its worker is looked at (for the full status page). Views that borrow; whoever renders them copies what it needs.
-//! Also the seam: the traits that the data path calls, and that the logs and pages implement.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -80,6 +79,8 @@ pub struct Finished<'a> {
     pub start: WallTime,
     /// When it began to arrive.
     pub arrived: Moment,
+    /// When all of it was there and it began to wait for a worker; `None` if that never came.
+    pub ready: Option<Moment>,
     /// When it was given to its (last) worker; `None` if it never was.
     pub dispatched: Option<Moment>,
     /// When it ended, on the wall clock.
@@ -94,8 +95,7 @@ pub struct Finished<'a> {
     pub worker: Option<WorkerName>,
     /// Workers that it was given to.
     pub attempts: u32,
-    /// CPU time (user and system) that its worker used meanwhile, and the worker's peak memory in bytes; only where `Wants`
-    /// asks and /proc tells.
+    /// What it cost its worker; only where `Wants` asks and /proc tells.
     pub usage: Option<Usage>,
 }
 
@@ -107,7 +107,7 @@ impl Finished<'_> {
 
     /// How long it waited for a worker.
     pub fn queued(&self) -> Duration {
-        self.dispatched.unwrap_or(self.ended).since(self.arrived)
+        self.ready.map_or(Duration::ZERO, |ready| self.dispatched.unwrap_or(self.ended).since(ready))
     }
 
     /// How long its worker had it.
@@ -121,7 +121,7 @@ impl Finished<'_> {
 pub struct Usage {
     /// CPU time, user and system.
     pub cpu: Duration,
-    /// Peak memory of the process, bytes.
+    /// Resident memory of the process when the request ended, bytes.
     pub memory: u64,
 }
 
@@ -136,6 +136,8 @@ pub struct Slow<'a> {
     pub start: WallTime,
     /// When it began to arrive.
     pub arrived: Moment,
+    /// When all of it was there and it began to wait for a worker.
+    pub ready: Moment,
     /// When it was given to its worker.
     pub dispatched: Moment,
     /// Now.

@@ -1,0 +1,73 @@
+//! Where the data path ends and others begin: who writes down what became of requests, and who renders pages. The data path
+//! calls these and knows nothing of formats; they know nothing of sockets.
+
+use std::fs::File;
+
+use super::finished::{Finished, Slow, View, Wants};
+use super::params::Params;
+use crate::wire::gateway::Settings;
+
+/// The log files that the master opened.
+#[derive(Debug, Default)]
+pub struct LogFiles {
+    /// The access log.
+    pub access: Option<File>,
+    /// The slow log.
+    pub slow: Option<File>,
+}
+
+/// Writes down what became of requests. Never waits.
+pub trait Journal {
+    /// New settings, or new files after a rotation; what is not among them is written no more.
+    fn configure(&mut self, settings: &Settings, files: LogFiles);
+    /// What its formats need.
+    fn wants(&self) -> Wants;
+    /// A request is over: called exactly once for each.
+    fn finished(&mut self, request: &Finished<'_>);
+    /// A request is slow: called at most once for each.
+    fn slow(&mut self, request: &Slow<'_>);
+    /// Nothing else is to do for the moment: what was held back may be written.
+    fn flush(&mut self);
+}
+
+/// Answers requests for the pool's own pages.
+pub trait Pages {
+    /// Whether this request is for one of them. Called for every request.
+    fn answers(&self, settings: &Settings, params: &Params) -> bool;
+    /// Appends the page as a CGI response, head and body.
+    fn page(&self, params: &Params, view: &View<'_>, out: &mut Vec<u8>);
+}
+
+/// Both.
+pub struct Seams {
+    /// Who writes down.
+    pub journal: Box<dyn Journal>,
+    /// Who renders.
+    pub pages: Box<dyn Pages>,
+}
+
+/// Writes nothing and answers nothing: a pool without logs and pages.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Silent;
+
+impl Journal for Silent {
+    fn configure(&mut self, _: &Settings, _: LogFiles) {}
+
+    fn wants(&self) -> Wants {
+        Wants::default()
+    }
+
+    fn finished(&mut self, _: &Finished<'_>) {}
+
+    fn slow(&mut self, _: &Slow<'_>) {}
+
+    fn flush(&mut self) {}
+}
+
+impl Pages for Silent {
+    fn answers(&self, _: &Settings, _: &Params) -> bool {
+        false
+    }
+
+    fn page(&self, _: &Params, _: &View<'_>, _: &mut Vec<u8>) {}
+}
