@@ -165,7 +165,8 @@ impl Stage {
         self.asked += 1;
         let asked = self.asked;
         self.say(&ToGateway::Ask { number: asked });
-        let is_mine = |message: &FromGateway| matches!(message, FromGateway::Report { number, .. } if *number == asked);
+        let is_mine =
+            |message: &FromGateway| matches!(message, FromGateway::Report { number, .. } if *number == asked);
         match self.expect("report", is_mine) {
             FromGateway::Report { report, .. } => *report,
             other => panic!("{other:?}"),
