@@ -124,6 +124,11 @@ impl Capture {
         Ok(Drained::More)
     }
 
+    /// Logs bytes that came by another way than a pipe.
+    pub fn absorb(&mut self, bytes: &[u8], now: Moment) {
+        self.feed(bytes, now, &mut |output| output.log());
+    }
+
     /// Logs what is left of an unfinished line: nobody reads the pipe any more.
     pub fn finish(&mut self) {
         self.finish_to(&mut |output| output.log());

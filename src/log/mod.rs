@@ -9,7 +9,7 @@ mod line;
 mod rate;
 mod sink;
 mod split;
-mod writer;
+pub mod writer;
 
 use std::fmt;
 use std::io;

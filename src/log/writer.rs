@@ -39,10 +39,10 @@ impl<W: Write> Writer<W> {
         }
     }
 
-    /// Writes one line with its end, at best with one write(2).
+    /// Writes one line with its end, or several, at best with one write(2).
     ///
     /// # Errors
-    /// Nothing of the line was written, and nothing of it will be.
+    /// Nothing of it was written, and nothing of it will be.
     pub fn put(&mut self, line: &[u8]) -> io::Result<()> {
         self.finish_tail()?;
         let written = self.write_some(line)?;
@@ -54,7 +54,12 @@ impl<W: Write> Writer<W> {
 
     /// Counts a line that `put` refused.
     pub fn lose(&mut self, cause: io::Error) {
-        self.loss.get_or_insert_with(|| Loss { lines: 0, cause: cause.into() }).lines += 1;
+        self.lose_lines(1, cause);
+    }
+
+    /// Counts lines that one `put` together refused.
+    pub fn lose_lines(&mut self, lines: u64, cause: io::Error) {
+        self.loss.get_or_insert_with(|| Loss { lines: 0, cause: cause.into() }).lines += lines;
     }
 
     /// What was lost and not reported yet.

@@ -4,7 +4,7 @@
 //! (`/proc/PID/fd`), and what each thread waits for (`wait`). Children of a worker count with it: flup's forking server and
 //! php-cgi with PHP_FCGI_CHILDREN accept in them. Nothing here knows a protocol, and nothing decides whom to stop.
 
-mod wait;
+pub(in crate::os) mod wait;
 
 use std::borrow::Borrow;
 use std::os::fd::AsFd;

@@ -10,6 +10,7 @@ pub mod daemon;
 pub mod errno;
 pub mod fdpass;
 pub mod host;
+pub mod inspect;
 pub mod legacy;
 pub mod limits;
 pub mod outlet;

@@ -20,6 +20,8 @@ pub struct Outlet(Kind);
 
 #[derive(Debug)]
 enum Kind {
+    /// A regular file: it takes what it is given.
+    File(File),
     /// Ours alone and non-blocking: the same pipe or terminal, opened again.
     Own(File),
     /// A socket: each send says that it must not block.
@@ -36,6 +38,9 @@ impl Outlet {
     pub fn new(shared: BorrowedFd<'_>) -> io::Result<Outlet> {
         let file = File::from(shared.try_clone_to_owned()?);
         let kind = file.metadata()?.file_type();
+        if kind.is_file() {
+            return Ok(Outlet(Kind::File(file)));
+        }
         if kind.is_socket() {
             return Ok(Outlet(Kind::Socket(OwnedFd::from(file))));
         }
@@ -66,15 +71,13 @@ impl Outlet {
 impl Write for Outlet {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match &mut self.0 {
-            Kind::Own(file) => file.write(bytes),
+            Kind::File(file) | Kind::Own(file) => file.write(bytes),
             Kind::Socket(socket) => {
                 Ok(send(socket.as_raw_fd(), bytes, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL)?)
             }
             Kind::Polled(file) => {
-                let bite =
-                    if file.metadata()?.is_file() { bytes.len() } else { bytes.len().min(SURE_TO_FIT) };
                 await_room(file)?;
-                file.write(&bytes[..bite])
+                file.write(&bytes[..bytes.len().min(SURE_TO_FIT)])
             }
         }
     }

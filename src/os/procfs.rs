@@ -6,6 +6,7 @@
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Read};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -67,8 +68,8 @@ pub struct Stat {
     pub group: Option<Pid>,
     /// The session's leader; `None` where it is outside our pid namespace.
     pub session: Option<Pid>,
-    /// Clock ticks of user and system time, ended and reaped children included.
-    cpu_ticks: u64,
+    /// Clock ticks of user and of system time, ended and reaped children included.
+    ticks: [u64; 2],
     /// Threads, at least 1 while it lives.
     pub threads: u32,
     /// Start, clock ticks since boot: with the pid it names a process for ever.
@@ -80,15 +81,56 @@ pub struct Stat {
 impl Stat {
     /// User and system time, that of ended children included.
     pub fn cpu(&self) -> Duration {
+        self.times().total()
+    }
+
+    /// The same, one by one.
+    pub fn times(&self) -> CpuTimes {
         let per_second = constant(SysconfVar::CLK_TCK, 100);
-        let rest = self.cpu_ticks % per_second * 1_000_000_000 / per_second;
-        Duration::new(self.cpu_ticks / per_second, u32::try_from(rest).unwrap_or(0))
+        let [user, system] = self.ticks.map(|ticks| {
+            let rest = ticks % per_second * 1_000_000_000 / per_second;
+            Duration::new(ticks / per_second, u32::try_from(rest).unwrap_or(0))
+        });
+        CpuTimes { user, system }
     }
 
     /// Resident set size in bytes, as exact as the kernel keeps it (some dozen pages off with many CPUs).
     pub fn rss(&self) -> u64 {
         self.rss_pages.saturating_mul(constant(SysconfVar::PAGE_SIZE, 4096))
     }
+}
+
+/// CPU time of a process, ended and reaped children included, as exact as the kernel's clock ticks: usually 10 ms.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct CpuTimes {
+    /// In its program.
+    pub user: Duration,
+    /// In the kernel.
+    pub system: Duration,
+}
+
+impl CpuTimes {
+    /// Both.
+    pub fn total(&self) -> Duration {
+        self.user.saturating_add(self.system)
+    }
+
+    /// What was used since an earlier look.
+    pub fn since(&self, earlier: &CpuTimes) -> CpuTimes {
+        CpuTimes {
+            user: self.user.saturating_sub(earlier.user),
+            system: self.system.saturating_sub(earlier.system),
+        }
+    }
+}
+
+/// Memory of a process that is resident, bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Memory {
+    /// Now.
+    pub resident: u64,
+    /// The most that it ever had.
+    pub peak: u64,
 }
 
 /// Where a thread is, from `/proc/PID/task/TID/syscall`.
@@ -113,6 +155,33 @@ pub enum Syscall {
 /// See [`Error`]. A zombie is no error.
 pub fn stat(pid: Pid) -> Result<Stat, Error> {
     read(pid, &format!("/proc/{pid}/stat"), parse_stat)
+}
+
+/// Reads the memory of a process from `/proc/PID/status`; `None` for one that has none, such as a zombie.
+///
+/// # Errors
+/// See [`Error`].
+pub fn memory(pid: Pid) -> Result<Option<Memory>, Error> {
+    read(pid, &format!("/proc/{pid}/status"), |text| Some(parse_memory(text)))
+}
+
+/// The kernel function that the main thread sleeps in; `None` if it does not sleep, or if we may not see it.
+///
+/// # Errors
+/// See [`Error`].
+pub fn wait_channel(pid: Pid) -> Result<Option<String>, Error> {
+    read(pid, &format!("/proc/{pid}/wchan"), |text| {
+        let name = std::str::from_utf8(text).ok()?.trim();
+        Some((!matches!(name, "" | "0")).then(|| name.to_owned()))
+    })
+}
+
+/// What a descriptor is: the path of its file, or a word of the kernel's such as `socket:[8]`.
+///
+/// # Errors
+/// See [`Error`]; [`Error::Gone`] also where there is no such descriptor.
+pub fn descriptor(pid: Pid, fd: i32) -> Result<PathBuf, Error> {
+    fs::read_link(format!("/proc/{pid}/fd/{fd}")).map_err(|error| failed(pid, &error))
 }
 
 /// Reads the state of one thread.
@@ -232,7 +301,6 @@ fn failed(pid: Pid, error: &io::Error) -> Error {
     }
 }
 
-/// The name stands in parentheses and may hold any byte, parentheses included: it ends at the last one.
 /// The text of `/proc/PID/stat`; the name, which may hold spaces and parentheses, ends at the last parenthesis.
 pub(super) fn parse_stat(text: &[u8]) -> Option<Stat> {
     let end = text.iter().rposition(|byte| *byte == b')')?;
@@ -256,18 +324,29 @@ pub(super) fn parse_stat(text: &[u8]) -> Option<Stat> {
     };
     let pid = |number: i64| i32::try_from(number).ok().and_then(Pid::new);
     let (parent, group, session) = (field(4)?, field(5)?, field(6)?);
-    let times = [field(14)?, field(15)?, field(16)?, field(17)?];
+    let times =
+        [field(14)?, field(15)?, field(16)?, field(17)?].map(|ticks| u64::try_from(ticks).unwrap_or(0));
     let (threads, start, rss) = (field(20)?, field(22)?, field(24)?);
     Some(Stat {
         state,
         parent: pid(parent),
         group: pid(group),
         session: pid(session),
-        cpu_ticks: times.iter().map(|ticks| u64::try_from(*ticks).unwrap_or(0)).fold(0, u64::saturating_add),
+        ticks: [times[0].saturating_add(times[2]), times[1].saturating_add(times[3])],
         threads: u32::try_from(threads).ok()?,
         start_ticks: u64::try_from(start).ok()?,
         rss_pages: u64::try_from(rss).unwrap_or(0),
     })
+}
+
+/// The lines `VmRSS:` and `VmHWM:`, in kibibytes.
+fn parse_memory(text: &[u8]) -> Option<Memory> {
+    let text = String::from_utf8_lossy(text);
+    let value = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+        line.trim().strip_suffix(" kB")?.parse::<u64>().ok()?.checked_mul(1024)
+    };
+    Some(Memory { resident: value("VmRSS")?, peak: value("VmHWM")? })
 }
 
 fn parse_syscall(text: &[u8]) -> Option<Syscall> {
@@ -326,7 +405,7 @@ mod tests {
             let stat = parse_stat(format!("77 ({name}) {REST}\n").as_bytes()).unwrap();
             assert_eq!(stat.state, State::Sleeping, "{name}");
             assert_eq!((stat.parent, stat.session), (Pid::new(2), Pid::new(4)));
-            assert_eq!((stat.cpu_ticks, stat.threads), (4330, 7));
+            assert_eq!((stat.ticks, stat.threads), ([310, 4020], 7));
             assert_eq!((stat.start_ticks, stat.rss_pages), (158_761, 390));
         }
         let mut bytes = b"77 (\xff\xfe) ".to_vec();
@@ -368,7 +447,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_text_upsets_the_parsers(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let _ = (parse_stat(&bytes), parse_syscall(&bytes));
+            let _ = (parse_stat(&bytes), parse_syscall(&bytes), parse_memory(&bytes));
         }
     }
 
@@ -391,6 +470,27 @@ mod tests {
         let mut found = false;
         sockets(own(), |fd, inode| found |= (fd, inode) == wanted).unwrap();
         assert!(found);
+    }
+
+    #[test]
+    fn memory_is_told_in_bytes_and_its_peak_is_no_less() {
+        let memory = memory(own()).unwrap().unwrap();
+        assert!(memory.resident > 100_000 && memory.peak >= memory.resident, "{memory:?}");
+        assert_eq!(
+            parse_memory(b"VmHWM:\t 3 kB\nVmRSS:\t 2 kB\n"),
+            Some(Memory { resident: 2048, peak: 3072 })
+        );
+        for text in ["", "VmHWM: 3 kB\n", "VmHWM: 3 kB\nVmRSS: x kB\n", "VmHWM: 3\nVmRSS: 2\n"] {
+            assert_eq!(parse_memory(text.as_bytes()), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn descriptors_have_names() {
+        let (pipe, _end) = io::pipe().unwrap();
+        let name = descriptor(own(), pipe.as_raw_fd()).unwrap();
+        assert!(name.to_str().unwrap().starts_with("pipe:["), "{name:?}");
+        assert_eq!(descriptor(own(), -1), Err(Error::Gone));
     }
 
     #[test]

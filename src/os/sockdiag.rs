@@ -10,7 +10,7 @@ use std::collections::HashSet;
 use std::fmt;
 use std::mem::MaybeUninit;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 
 use nix::errno::Errno;
@@ -19,7 +19,7 @@ use nix::sys::stat::fstat;
 
 use self::netlink::{Attributes, Message, Messages, u16_at, u32_at};
 use super::errno::Cause;
-use super::socket::{Listener, LocalName};
+use super::socket::{self, Listener, LocalName};
 
 /// `SOCK_DIAG_BY_FAMILY`.
 const BY_FAMILY: u16 = 20;
@@ -95,7 +95,19 @@ impl SockDiag {
     /// # Errors
     /// The kernel's answer.
     pub fn queue(&mut self, listener: &Listener) -> Result<Option<Queue>, Error> {
-        match listener.local_name() {
+        self.queue_at(listener.as_fd(), listener.local_name())
+    }
+
+    /// As `queue`, of a listening socket that is known by its descriptor only.
+    ///
+    /// # Errors
+    /// The kernel's answer.
+    pub fn queue_of(&mut self, listener: BorrowedFd<'_>) -> Result<Option<Queue>, Error> {
+        self.queue_at(listener, &socket::local_name(listener))
+    }
+
+    fn queue_at(&mut self, listener: BorrowedFd<'_>, name: &LocalName) -> Result<Option<Queue>, Error> {
+        match name {
             LocalName::Inet(_) => tcp_queue(listener).map(Some),
             LocalName::Path(_) | LocalName::Abstract(_) => self.unix_queue(listener),
             LocalName::Other => Ok(None),
@@ -162,10 +174,10 @@ impl SockDiag {
         })
     }
 
-    fn unix_queue(&mut self, listener: &Listener) -> Result<Option<Queue>, Error> {
+    fn unix_queue(&mut self, listener: BorrowedFd<'_>) -> Result<Option<Queue>, Error> {
         let failed = |errno| Error { what: "look at a listening socket", errno };
         // The inode number in sockfs; sock_diag knows 32 bits of it, the kernel gives out no more.
-        let inode = fstat(listener.as_fd()).map_err(failed)?.st_ino as u32;
+        let inode = fstat(listener).map_err(failed)?.st_ino as u32;
         let mut queue = None;
         self.ask(REQUEST, &unix_request(u32::MAX, inode, SHOW_QUEUE), |message| {
             if let Some(value) = unix_attribute(message, QUEUE) {
@@ -222,13 +234,13 @@ fn end_of(message: &Message<'_>) -> Option<Result<(), Errno>> {
 }
 
 /// The accept queue of a listening TCP socket: Linux reuses two counters of `struct tcp_info` for it, see tcp(7).
-fn tcp_queue(listener: &Listener) -> Result<Queue, Error> {
+fn tcp_queue(listener: BorrowedFd<'_>) -> Result<Queue, Error> {
     let mut info = MaybeUninit::<libc::tcp_info>::zeroed();
     let mut length = size_of::<libc::tcp_info>() as libc::socklen_t;
     // SAFETY: the kernel writes at most `length` bytes, which is the size of `info`.
     let done = unsafe {
         libc::getsockopt(
-            listener.as_fd().as_raw_fd(),
+            listener.as_raw_fd(),
             libc::IPPROTO_TCP,
             libc::TCP_INFO,
             info.as_mut_ptr().cast(),
@@ -329,7 +341,8 @@ mod tests {
         let mut diag = SockDiag::open().unwrap();
         let limit = diag.queue(&listener).unwrap().unwrap().limit;
         let clients: Vec<_> = (0..3).map(|_| UnixStream::connect(&path).unwrap()).collect();
-        assert_eq!(diag.queue(&listener), Ok(Some(Queue { pending: 3, limit, method: "sock_diag" })));
+        let queue = Ok(Some(Queue { pending: 3, limit, method: "sock_diag" }));
+        assert_eq!((diag.queue(&listener), diag.queue_of(std.as_fd())), (queue, queue));
         assert_eq!(accepted(&listener), Inodes::new(), "none is accepted yet");
         let (one, _) = std.accept().unwrap();
         let (two, _) = std.accept().unwrap();

@@ -299,7 +299,7 @@ fn bind_abstract(name: &str, address: &ListenAddress) -> Result<OwnedFd, Error> 
     }
 }
 
-fn local_name(fd: BorrowedFd<'_>) -> LocalName {
+pub(super) fn local_name(fd: BorrowedFd<'_>) -> LocalName {
     let Ok(name) = sys::getsockname::<SockaddrStorage>(fd.as_raw_fd()) else { return LocalName::Other };
     if let Some(v4) = name.as_sockaddr_in() {
         return LocalName::Inet(SocketAddr::from((v4.ip(), v4.port())));

@@ -188,8 +188,15 @@ impl Pool {
             Ending::Unstarted => {}
             Ending::Killed => self.counters.killed += 1,
             Ending::Crashed => self.counters.crashed += 1,
-            Ending::Worn => self.counters.recycled += 1,
-            Ending::Asked | Ending::Clean if status == ExitStatus::Code(0) => self.counters.recycled += 1,
+            Ending::Worn => {
+                self.counters.recycled += 1;
+                self.counters.worn += 1;
+            }
+            Ending::Asked if status == ExitStatus::Code(0) => self.counters.recycled += 1,
+            Ending::Clean if status == ExitStatus::Code(0) => {
+                self.counters.recycled += 1;
+                self.counters.exited += 1;
+            }
             Ending::Asked | Ending::Clean => {}
         }
     }

@@ -15,6 +15,10 @@ pub struct Counters {
     pub started: u64,
     /// Workers that ended with exit code 0, or after as many requests as they may serve.
     pub recycled: u64,
+    /// Of these, those that had served as many requests as they may.
+    pub worn: u64,
+    /// Of these, those that ended of their own with exit code 0.
+    pub exited: u64,
     /// Workers that ended otherwise without being asked to.
     pub crashed: u64,
     /// Workers that ended by our SIGKILL.

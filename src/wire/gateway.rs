@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{Generation, Pid, PoolName, SlotId, WorkerId};
+use crate::status::histogram::Histogram;
 
 /// Raised when a message changes its meaning.
 pub const VERSION: u32 = 1;
@@ -194,8 +195,14 @@ pub struct Facts {
     pub max_children_reached: u64,
     /// Workers started.
     pub started: u64,
-    /// Workers that ended with exit code 0.
+    /// Workers that ended with exit code 0, or after as many requests as they may serve.
     pub recycled: u64,
+    /// Of these, those that had served as many requests as they may.
+    #[serde(default)]
+    pub recycled_requests: u64,
+    /// Of these, those that ended of their own with exit code 0.
+    #[serde(default)]
+    pub recycled_exited: u64,
     /// Workers that ended otherwise without being asked to.
     pub crashed: u64,
     /// Workers that had to be ended by SIGKILL.
@@ -234,6 +241,12 @@ pub struct Report {
     pub refused_full: u64,
     /// See `refused_full`.
     pub refused_late: u64,
+    /// Connections turned away since `allowed_clients` does not name their address.
+    #[serde(default)]
+    pub refused_client: u64,
+    /// Connections closed because they broke the protocol.
+    #[serde(default)]
+    pub refused_protocol: u64,
     /// Requests sent to another worker after the first one failed.
     pub retried: u64,
     /// Requests whose worker ended before its answer was complete.
@@ -244,6 +257,12 @@ pub struct Report {
     pub server_errors: u64,
     /// Client connections that are open.
     pub connections: u32,
+    /// How long requests waited for a worker, those that were given to one.
+    #[serde(default)]
+    pub queue_wait: Histogram,
+    /// How long requests took from their dispatch to the end.
+    #[serde(default)]
+    pub duration: Histogram,
     /// The workers, in the order of their slots.
     pub workers: Vec<WorkerReport>,
 }

@@ -96,6 +96,8 @@ pub fn facts(view: &PoolView) -> Facts {
         max_children_reached: 0,
         started: counters.started,
         recycled: counters.recycled,
+        recycled_requests: counters.worn,
+        recycled_exited: counters.exited,
         crashed: counters.crashed,
         killed: counters.killed,
         start_failures: counters.start_failures,

@@ -13,7 +13,7 @@ use crate::os::procfs::{self, Syscall};
 
 /// What one thread waits for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Wait {
+pub(in crate::os) enum Wait {
     /// A connection, in accept(2) on this descriptor.
     Accept(i32),
     /// Bytes, in read(2) or recv(2) on this descriptor.
@@ -29,7 +29,7 @@ pub(super) enum Wait {
 }
 
 /// No descriptor: one that a thread wants to write to.
-pub(super) const WRITE: i32 = -1;
+pub(in crate::os) const WRITE: i32 = -1;
 
 /// The most descriptors of a poll or select that are read: more than RLIMIT_NOFILE usually allows a worker.
 const MOST: usize = 4096;
@@ -70,7 +70,7 @@ const CALLS: &[(c_long, Kind)] = &[
 
 /// Finds out what a thread that is in `call` waits for. What cannot be read counts as nothing to wait for, so that a
 /// worker is never taken for idle by mistake.
-pub(super) fn of(pid: Pid, call: Syscall) -> Wait {
+pub(in crate::os) fn of(pid: Pid, call: Syscall) -> Wait {
     let Syscall::In { number, arguments } = call else { return Wait::Other };
     let Some((_, kind)) = CALLS.iter().find(|(known, _)| *known == number) else { return Wait::Other };
     // The kernel takes a descriptor from the low half of its register.

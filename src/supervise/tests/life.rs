@@ -60,7 +60,10 @@ fn exit_code_0_is_a_recycle() {
     let victim = master.alive("www")[1];
     master.end(victim, ExitStatus::Code(0));
     assert_eq!(master.logged_at(log::Level::Info, "child 102 exited with code 0"), 1);
-    assert_eq!(master.view("www").counters, Counters { started: 3, recycled: 1, ..Counters::default() });
+    assert_eq!(
+        master.view("www").counters,
+        Counters { started: 3, recycled: 1, exited: 1, ..Counters::default() }
+    );
     assert_eq!(master.alive("www").len(), 2);
 }
 
