@@ -3,5 +3,8 @@
 #![allow(dead_code, reason = "the stage is shared by all files here")]
 
 mod basics;
+mod dispatch;
+mod failures;
 mod peer;
+mod protocol;
 mod stage;

@@ -44,6 +44,9 @@ impl Answer {
 
     /// Behind the head.
     pub fn body(&self) -> &[u8] {
+        if let Some(body) = self.stdout.strip_prefix(b"\r\n") {
+            return body;
+        }
         let crlf = self.stdout.windows(4).position(|four| four == b"\r\n\r\n").map(|at| at + 4);
         let lf = self.stdout.windows(2).position(|two| two == b"\n\n").map(|at| at + 2);
         &self.stdout[crlf.or(lf).unwrap_or(self.stdout.len())..]

@@ -264,6 +264,12 @@ impl Stage {
         self.gateway.id()
     }
 
+    /// The master ends.
+    pub fn leave(&mut self) {
+        let (other, _) = fdpass::pair().unwrap();
+        self.channel = other;
+    }
+
     /// Waits for the gateway's own end.
     pub fn ended(&mut self) -> std::process::ExitStatus {
         self.gateway.wait().unwrap()

@@ -1,0 +1,308 @@
+//! Workers that fail, stall or misbehave, clients that are slow: nothing is lost that can be saved, and nobody is held up.
+
+use std::io::{Read, Write};
+use std::time::{Duration, Instant};
+
+use fpmd::fcgi::body::Connection;
+use fpmd::fcgi::encode;
+use fpmd::fcgi::record::{RecordType, RequestId};
+use fpmd::ids::SlotId;
+use fpmd::wire::gateway::FromGateway;
+
+use crate::peer::{Reader, Visit, ask, echo, get, post, request};
+use crate::stage::{PATIENCE, Stage, settings};
+
+/// A worker that closes its first connection after reading the request, and answers from then on.
+fn fails_once(stage: &mut Stage) {
+    let slot = stage.slot();
+    let listener = stage.listener(slot);
+    stage.claim(slot, 1);
+    std::thread::spawn(move || {
+        Visit::accept(&listener).request();
+        let _ = echo(listener).join();
+    });
+}
+
+#[test]
+fn a_get_is_tried_again_and_a_post_is_not() {
+    let mut stage = Stage::new(&settings());
+    fails_once(&mut stage);
+    assert_eq!(ask(stage.connect(), &get("/again"), b"").body(), b"/again ");
+    assert_eq!(stage.report().retried, 1);
+
+    let mut stage = Stage::new(&settings());
+    fails_once(&mut stage);
+    let refused = ask(stage.connect(), &post("/once", "1"), b"x");
+    assert_eq!((refused.status(), refused.end.unwrap().app_status), (502, 0));
+    let report = stage.report();
+    assert_eq!((report.retried, report.broken, report.server_errors), (0, 1, 1));
+}
+
+#[test]
+fn a_request_that_kills_its_workers_kills_two_at_most() {
+    let mut stage = Stage::new(&settings());
+    let mut seen = Vec::new();
+    for _ in 0..4 {
+        let slot = stage.slot();
+        let listener = stage.listener(slot);
+        stage.claim(slot, 1);
+        seen.push(std::thread::spawn(move || {
+            listener.set_nonblocking(true).unwrap();
+            let deadline = Instant::now() + Duration::from_secs(2);
+            let mut visits = 0;
+            while Instant::now() < deadline {
+                match listener.accept() {
+                    Ok((stream, _)) => {
+                        stream.set_nonblocking(false).unwrap();
+                        let mut visit = Visit { reader: Reader::new(stream.try_clone().unwrap()), stream };
+                        visits += usize::from(visit.request().is_some());
+                    }
+                    Err(_) => std::thread::sleep(Duration::from_millis(5)),
+                }
+            }
+            visits
+        }));
+    }
+    assert_eq!(ask(stage.connect(), &get("/poison"), b"").status(), 502);
+    assert_eq!(seen.into_iter().map(|visits| visits.join().unwrap()).sum::<usize>(), 2);
+}
+
+#[test]
+fn a_kept_connection_that_has_ended_costs_no_request() {
+    let mut stage = Stage::new(&settings());
+    let slot = stage.slot();
+    let listener = stage.listener(slot);
+    stage.claim(slot, 1);
+    // php-cgi after its last request: it ends without a word.
+    std::thread::spawn(move || {
+        loop {
+            let mut visit = Visit::accept(&listener);
+            for _ in 0..3 {
+                if visit.request().is_none() {
+                    break;
+                }
+                visit.reply(b"\r\nok");
+            }
+        }
+    });
+    for number in 0..60 {
+        let answer = match number % 3 {
+            0 => ask(stage.connect(), &post("/", "1"), b"x"),
+            _ => ask(stage.connect(), &get("/"), b""),
+        };
+        assert_eq!(answer.body(), b"ok", "request {number}: {}", answer.text());
+    }
+    assert_eq!(stage.report().broken, 0);
+}
+
+#[test]
+fn workers_that_do_not_keep_connections_are_found_out() {
+    let mut stage = Stage::new(&settings());
+    let slot = stage.slot();
+    let listener = stage.listener(slot);
+    stage.claim(slot, 1);
+    let worker = std::thread::spawn(move || {
+        let mut asked = Vec::new();
+        for _ in 0..20 {
+            let mut visit = Visit::accept(&listener);
+            if let Some(got) = visit.request() {
+                asked.push(got.begin.connection);
+                visit.reply(b"\r\nok");
+            }
+        }
+        asked
+    });
+    for _ in 0..20 {
+        assert_eq!(ask(stage.connect(), &get("/"), b"").body(), b"ok");
+    }
+    let asked = worker.join().unwrap();
+    assert_eq!(asked[0], Connection::Keep);
+    assert_eq!(asked[19], Connection::Close);
+    assert_eq!(stage.report().broken, 0);
+}
+
+#[test]
+fn an_answer_that_breaks_off_is_not_taken_for_complete() {
+    let mut stage = Stage::new(&settings());
+    let slot = stage.slot();
+    let listener = stage.listener(slot);
+    stage.claim(slot, 1);
+    let worker = std::thread::spawn(move || {
+        // Within the head: nothing has gone out, and the request is one that must not be repeated.
+        let mut visit = Visit::accept(&listener);
+        visit.request().unwrap();
+        let mut part = Vec::new();
+        encode::stream(&mut part, RecordType::Stdout, RequestId(1), b"Content-Type: a\r\n");
+        visit.send(&part);
+        drop(visit);
+        // Within the body, within a record.
+        let mut visit = Visit::accept(&listener);
+        visit.request().unwrap();
+        let mut part = Vec::new();
+        encode::stream(&mut part, RecordType::Stdout, RequestId(1), b"\r\n0123456789");
+        visit.send(&part[..14]);
+    });
+    let head = ask(stage.connect(), &post("/head", "1"), b"x");
+    assert_eq!((head.status(), head.body()), (502, &b"The worker ended before it had answered.\n"[..]));
+    let body = ask(stage.connect(), &get("/body"), b"");
+    assert_eq!((body.end, body.body()), (None, &b"0123"[..]));
+    worker.join().unwrap();
+    assert_eq!(stage.report().broken, 2);
+}
+
+#[test]
+fn a_worker_that_talks_nonsense_is_a_bad_gateway() {
+    let mut stage = Stage::new(&settings());
+    let slot = stage.slot();
+    let listener = stage.listener(slot);
+    stage.claim(slot, 1);
+    let worker = std::thread::spawn(move || {
+        let mut visit = Visit::accept(&listener);
+        visit.request().unwrap();
+        visit.send(b"HTTP/1.1 200 OK\r\n\r\n");
+        visit.request();
+    });
+    assert_eq!(ask(stage.connect(), &get("/"), b"").status(), 502);
+    worker.join().unwrap();
+    stage.logged("its version is 72 instead of 1");
+}
+
+#[test]
+fn a_request_that_takes_too_long_is_answered_with_504_and_its_worker_ended() {
+    let mut settings = settings();
+    settings.request_slowlog_timeout = Some(Duration::from_millis(50));
+    settings.request_terminate_timeout = Some(Duration::from_millis(200));
+    let mut stage = Stage::new(&settings);
+    let slot = stage.slot();
+    let listener = stage.listener(slot);
+    let worker = stage.claim(slot, 1);
+    let hung = std::thread::spawn(move || {
+        let mut visit = Visit::accept(&listener);
+        visit.request().unwrap();
+        visit.request().is_none()
+    });
+    let asked = Instant::now();
+    let answer = ask(stage.connect(), &get("/slow?x"), b"");
+    assert!(asked.elapsed() >= Duration::from_millis(200));
+    assert_eq!(answer.status(), 504);
+    let ended = stage.expect("Terminate", |message| matches!(message, FromGateway::Terminate { .. }));
+    let FromGateway::Terminate { slot: place, worker: ended, reason } = ended else { unreachable!() };
+    assert_eq!((place, ended), (SlotId(0), worker));
+    assert!(reason.starts_with("request \"GET /slow?x\" (script '') timed out after 0.2"), "{reason}");
+    assert!(hung.join().unwrap());
+    let report = stage.report();
+    assert_eq!((report.timed_out, report.slow, report.load.idle), (1, 1, 0));
+    stage.bury(slot);
+    stage.claim(slot, 1);
+    echo(stage.listener(slot));
+    assert_eq!(ask(stage.connect(), &get("/next"), b"").body(), b"/next ");
+}
+
+#[test]
+fn a_worker_may_answer_without_reading_the_body() {
+    let mut stage = Stage::new(&settings());
+    let slot = stage.slot();
+    let listener = stage.listener(slot);
+    stage.claim(slot, 1);
+    let worker = std::thread::spawn(move || {
+        for _ in 0..2 {
+            let mut visit = Visit::accept(&listener);
+            visit.head().unwrap();
+            visit.reply(&[b"\r\n".as_slice(), &vec![b'y'; 3_000_000]].concat());
+        }
+    });
+    for _ in 0..2 {
+        let answer = ask(stage.connect(), &post("/", "5000000"), &vec![b'x'; 5_000_000]);
+        assert_eq!((answer.body().len(), answer.end.is_some()), (3_000_000, true));
+    }
+    worker.join().unwrap();
+}
+
+#[test]
+fn a_slow_client_holds_no_worker() {
+    let mut stage = Stage::new(&settings());
+    let slot = stage.slot();
+    let listener = stage.listener(slot);
+    stage.claim(slot, 1);
+    let worker = std::thread::spawn(move || {
+        let mut visit = Visit::accept(&listener);
+        visit.request().unwrap();
+        visit.reply(&[b"\r\n".as_slice(), &vec![b'z'; 30_000_000]].concat());
+        visit.request().unwrap();
+        visit.reply(b"\r\nquick");
+        visit.request().is_none()
+    });
+    let mut slow = stage.connect();
+    slow.write_all(&request(1, Connection::Close, &get("/large"), b"")).unwrap();
+    // Nothing is read of the large answer; the worker is free for the next one all the same.
+    stage.until("idle", |report| report.load.idle == 1 && report.workers[0].requests == 1);
+    assert_eq!(ask(stage.connect(), &get("/small"), b"").body(), b"quick");
+    let answer = Reader::new(slow).answer(1);
+    assert_eq!((answer.stdout.len(), answer.end.is_some()), (30_000_002, true));
+    assert!(answer.stdout[2..].iter().all(|byte| *byte == b'z'));
+    drop(stage);
+    assert!(worker.join().unwrap());
+}
+
+#[test]
+fn without_a_place_for_files_the_two_sides_wait_for_each_other() {
+    let mut stage = Stage::new(&settings());
+    std::fs::remove_file(stage.address.with_file_name("none")).ok();
+    let slot = stage.slot();
+    let listener = stage.listener(slot);
+    stage.claim(slot, 1);
+    // The directory for temporary files is gone, the sockets in it are bound all the same.
+    let connection = stage.connect();
+    let moved = stage.directory.with_extension("moved");
+    std::fs::rename(&stage.directory, &moved).unwrap();
+    let back = |stage: &Stage| std::fs::rename(&moved, &stage.directory).unwrap();
+    let (told, path) = std::sync::mpsc::channel::<()>();
+    let worker = std::thread::spawn(move || {
+        let mut visit = Visit::accept(&listener);
+        let got = visit.request().unwrap();
+        visit.reply(&[b"\r\n".as_slice(), &got.stdin].concat());
+        let _ = path.recv_timeout(PATIENCE);
+        got.stdin.len()
+    });
+    // The slot's path must be there for the gateway to connect: a link does.
+    std::fs::create_dir(&stage.directory).unwrap();
+    std::fs::hard_link(moved.join("0.sock"), stage.directory.join("0.sock")).unwrap();
+    let mode = <std::fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode;
+    std::fs::set_permissions(&stage.directory, mode(0o555)).unwrap();
+    let body: Vec<u8> = (0..3_000_000u32).map(|index| (index % 253) as u8).collect();
+    let answer = ask(connection, &post("/", "3000000"), &body);
+    std::fs::set_permissions(&stage.directory, mode(0o755)).unwrap();
+    std::fs::remove_dir_all(&stage.directory).unwrap();
+    back(&stage);
+    assert!(answer.stdout[2..] == body, "{} bytes of {}", answer.stdout.len() - 2, body.len());
+    told.send(()).unwrap();
+    assert_eq!(worker.join().unwrap(), 3_000_000);
+}
+
+#[test]
+fn without_a_buffer_requests_are_streamed() {
+    let mut settings = settings();
+    settings.request_buffer = 0;
+    let mut stage = Stage::new(&settings);
+    let slot = stage.slot();
+    let listener = stage.listener(slot);
+    stage.claim(slot, 1);
+    let mut client = stage.connect();
+    let bytes = request(1, Connection::Close, &post("/", "100000"), &[b'a'; 100_000]);
+    client.write_all(&bytes[..500]).unwrap();
+    let mut visit = Visit::accept(&listener);
+    assert!(visit.head().is_some(), "the head goes on before the body is there");
+    // The worker speaks first, as in a conversation.
+    let mut hello = Vec::new();
+    encode::stream(&mut hello, RecordType::Stdout, RequestId(1), b"\r\nhello");
+    visit.send(&hello);
+    let mut first = vec![0; hello.len()];
+    client.read_exact(&mut first).unwrap();
+    assert_eq!(first, hello);
+    client.write_all(&bytes[500..]).unwrap();
+    let mut stdin = Vec::new();
+    visit.stream_into(RecordType::Stdin, &mut stdin).unwrap();
+    assert_eq!(stdin, [b'a'; 100_000]);
+    visit.reply(b" and goodbye");
+    assert_eq!(Reader::new(client).answer(1).stdout, b" and goodbye");
+}
