@@ -206,13 +206,14 @@ fn without_processes_it_goes_on_and_tries_again() {
     if !as_root("a user of our own") {
         return;
     }
-    const USER: &str = "54329";
+    // Nobody else's, so that the kernel counts our processes only.
+    let user = (50_000 + std::process::id() % 10_000).to_string();
     let rig = Rig::new();
-    run("/bin/chown", &[USER, rig.dir.path().to_str().unwrap()]);
+    run("/bin/chown", &[&user, rig.dir.path().to_str().unwrap()]);
     let program = rig.dir.install(FPMD.as_ref(), "fpmd");
     let worker = [program.to_str().unwrap().to_owned(), "demo-worker".to_owned()];
     let script = format!(
-        "exec setpriv --reuid={USER} --regid={USER} --clear-groups prlimit --nproc=4:100 \"$0\" \"${{@:2}}\""
+        "exec setpriv --reuid={user} --regid={user} --clear-groups prlimit --nproc=4:100 \"$0\" \"${{@:2}}\""
     );
     let rig = rig
         .pool(Pool::new("www", &worker).workers(8).without("user"))
@@ -226,7 +227,7 @@ fn without_processes_it_goes_on_and_tries_again() {
     });
     assert!(pool.reason.as_ref().unwrap().contains("Resource temporarily unavailable"), "{pool:?}");
     fpmd.ctl_done(&["request", "www", "/"]);
-    let who = [format!("--reuid={USER}"), format!("--regid={USER}"), "--clear-groups".to_owned()];
+    let who = [format!("--reuid={user}"), format!("--regid={user}"), "--clear-groups".to_owned()];
     let raise = ["/usr/bin/prlimit", "--nproc=100:100", "--pid"].map(str::to_owned);
     let line: Vec<String> = who.into_iter().chain(raise).chain([fpmd.pid().to_string()]).collect();
     let raised = run("/usr/bin/setpriv", &line.iter().map(String::as_str).collect::<Vec<_>>());

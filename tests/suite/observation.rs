@@ -13,8 +13,10 @@ fn busy_idle_and_waiting_are_told_apart() {
         fpmd.wait_pool("www", "three idle", |pool| (pool.idle_processes, pool.active_processes) == (3, 0));
         let mut busy = fpmd.address("www").connect().unwrap();
         busy.send("GET", "/slow/3000", &[]).unwrap();
-        let pool =
-            fpmd.wait_pool("www", "one busy", |pool| (pool.idle_processes, pool.active_processes) == (2, 1));
+        let pool = fpmd.wait_pool("www", "one busy with a connection", |pool| {
+            let connections: Option<u32> = pool.workers.iter().map(|worker| worker.connections).sum();
+            (pool.idle_processes, pool.active_processes, connections) == (2, 1, Some(1))
+        });
         let active: Vec<_> = pool.workers.iter().filter(|worker| worker.activity != Activity::Idle).collect();
         assert_eq!(active.len(), 1, "{command:?} {pool:?}");
         assert_eq!((active[0].activity, active[0].connections), (Activity::Busy, Some(1)), "{command:?}");
@@ -70,7 +72,10 @@ fn the_queue_of_a_tcp_socket() {
 #[test]
 fn connections_of_a_worker_that_serves_many_at_once() {
     for listen in ["{dir}/www.sock", "127.0.0.1:0"] {
-        let fpmd = Rig::new().pool(Pool::new("www", &workers::flup("threaded")).listen(&[listen])).start();
+        let fpmd = Rig::new()
+            .for_python()
+            .pool(Pool::new("www", &workers::flup("threaded")).listen(&[listen]))
+            .start();
         let address = match fpmd.pool("www").listeners[0].address.parse() {
             Ok(tcp) => Address::Tcp(tcp),
             Err(_) => fpmd.address("www"),

@@ -80,7 +80,7 @@ fn a_mistake_changes_nothing_and_is_told_to_the_caller() {
 #[track_caller]
 fn lost_under_load(command: &[String], reloads: usize) -> Vec<String> {
     let rig = Rig::new().pool(Pool::new("www", command).workers(WORKERS).key("stop_timeout", "\"20s\""));
-    let fpmd = rig.global("process_control_timeout", "\"1s\"").expect("after SIGTERM").start();
+    let fpmd = rig.for_python().start();
     let address = fpmd.address("www");
     // Fewer clients than workers: one that is never idle is stopped only after its stop_timeout.
     let load = Load::start(2, move || match address.get("/slow/5") {

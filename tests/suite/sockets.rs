@@ -141,8 +141,7 @@ fn a_path_that_does_not_fit_is_a_mistake_of_the_configuration() {
     let ran = Rig::new().pool(Pool::new("www", &workers::c()).listen(&[&long])).run_to_end();
     assert_eq!(ran.code, Some(78), "{ran:?}");
     assert!(ran.err.contains("107") && ran.err.contains("listen"), "{}", ran.err);
-    let fits = format!("{}.sock", "x".repeat(102 - "/tmp/".len()));
-    let path = format!("/tmp/{fits}");
+    let path = format!("{:x<102}.sock", format!("/tmp/fpmd-{}-", std::process::id()));
     assert_eq!(path.len(), 107);
     let fpmd = Rig::new().pool(Pool::new("www", &workers::c()).listen(&[&path])).start();
     Address::Unix(path.clone().into()).get("/pid").unwrap();

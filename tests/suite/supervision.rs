@@ -101,7 +101,12 @@ fn a_worker_that_exits_0_at_once_does_not_spin() {
 fn a_worker_that_ignores_its_stop_signal_is_killed_in_time() {
     let stubborn = Pool::new("www", &workers::shell("trap '' TERM; sleep 1000 & wait; wait"))
         .key("stop_timeout", "\"100ms\"");
-    let fpmd = Rig::new().pool(stubborn).global("process_control_timeout", "\"300ms\"").expect("www").start();
+    let fpmd = Rig::new()
+        .pool(stubborn)
+        .global("process_control_timeout", "\"300ms\"")
+        .expect("www")
+        .expect("orphan")
+        .start();
     let pid = fpmd.workers("www")[0];
     wait_until("the trap to be set", || process::children(pid).len() == 1);
     let since = Instant::now();
@@ -143,7 +148,8 @@ fn every_signal_that_asks_for_the_end_is_a_good_end() {
 #[test]
 fn a_stop_lets_the_request_in_a_worker_end() {
     for command in [workers::php(), workers::flup("threaded"), workers::c()] {
-        let fpmd = Rig::new().pool(Pool::new("www", &command).key("stop_timeout", "\"10s\"")).start();
+        let fpmd =
+            Rig::new().for_python().pool(Pool::new("www", &command).key("stop_timeout", "\"10s\"")).start();
         let pid = fpmd.wait_pool("www", "idle", |pool| pool.idle_processes == 1).workers[0].pid;
         let mut connection = fpmd.address("www").connect().unwrap();
         connection.send("GET", "/slow/700", &[]).unwrap();

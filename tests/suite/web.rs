@@ -17,10 +17,8 @@ fn site(workers_each: u32) -> (Fpmd, Nginx) {
     let pool = |name: &str, command: &[String], listen: &str| {
         Pool::new(name, command).workers(workers_each).listen(&[listen]).key("stop_timeout", "\"20s\"")
     };
-    // After load a flup worker can be in an accept that Python restarts after SIGTERM: it has to be killed.
     let fpmd = Rig::new()
-        .global("process_control_timeout", "\"1s\"")
-        .expect("after SIGTERM")
+        .for_python()
         .pool(pool("php-unix", &workers::php(), "{dir}/php-unix.sock"))
         .pool(pool("php-tcp", &workers::php(), "127.0.0.1:0"))
         .pool(pool("flup-unix", &flup, "{dir}/flup-unix.sock"))

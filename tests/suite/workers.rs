@@ -50,25 +50,24 @@ fn php_cgi() {
 
 #[test]
 fn flup_threaded() {
-    serves(&workers::flup("threaded"), MD5);
+    serves_in(Rig::new().for_python(), &workers::flup("threaded"), MD5);
 }
 
 #[test]
 fn flup_single() {
-    serves(&workers::flup("single"), MD5);
+    serves_in(Rig::new().for_python(), &workers::flup("single"), MD5);
 }
 
 #[test]
 fn flup_forking() {
-    // It heeds SIGTERM only with the next connection, so an idle one has to be killed, and its spare child with it.
-    let rig =
-        Rig::new().global("process_control_timeout", "\"200ms\"").expect("after SIGTERM").expect("leftover");
+    // Its idle parent never heeds SIGTERM without a connection, and is killed with its spare child.
+    let rig = Rig::new().for_python().expect("leftover").expect("orphan");
     serves_in(rig, &workers::flup("fork"), MD5);
 }
 
 #[test]
 fn flipflop() {
-    serves(&workers::flipflop(), MD5);
+    serves_in(Rig::new().for_python(), &workers::flipflop(), MD5);
 }
 
 #[test]

@@ -154,6 +154,12 @@ impl Rig {
         self
     }
 
+    /// For flup and flipflop: Python restarts an interrupted accept after its signal handler has run (PEP 475), so an
+    /// idle worker that waits there heeds SIGTERM only with the next connection, and may have to be killed.
+    pub fn for_python(self) -> Rig {
+        self.global("process_control_timeout", "\"1s\"").expect("after SIGTERM")
+    }
+
     fn fill(&self, text: &str) -> String {
         text.replace("{dir}", self.dir.path().to_str().unwrap())
     }
@@ -277,7 +283,10 @@ impl Fpmd {
         if self.rig.arguments.is_none() {
             wait_until("every worker to run", || {
                 let pools = self.snapshot().pools;
-                pools.iter().all(|pool| pool.total_processes == pool.max_children || pool.reason.is_some())
+                pools.iter().all(|pool| {
+                    let running = pool.workers.iter().filter(|worker| worker.state == "running").count();
+                    running == pool.max_children as usize || pool.reason.is_some()
+                })
             });
         }
         self.pid = Some(self.pid());
