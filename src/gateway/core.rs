@@ -310,6 +310,12 @@ pub(super) fn watch(
     }
 }
 
+/// Ends the watch of a descriptor whose socket others have open as well.
+pub(super) fn unwatch(registry: &Registry, fd: BorrowedFd<'_>) {
+    // One that could not be watched is not, which is what is wanted.
+    let _ = registry.deregister(&mut SourceFd(&fd.as_raw_fd()));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

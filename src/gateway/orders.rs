@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::client::Interest;
-use super::core::{Door, Gateway, Phase, Timer, Token, watch};
+use super::core::{Door, Gateway, Phase, Timer, Token, unwatch, watch};
 use super::finished::WorkerName;
 use super::request::Told;
 use super::seam::LogFiles;
@@ -43,7 +43,7 @@ impl Gateway {
     /// Takes new settings, listening sockets and logs in place of the old ones.
     pub(super) fn configure(&mut self, settings: Settings, descriptors: Vec<OwnedFd>) {
         let mut descriptors = descriptors.into_iter();
-        self.doors.clear();
+        self.shut_doors();
         for index in 0..settings.listeners.len() {
             let Some(fd) = descriptors.next() else { break };
             match prepare_listener(fd.as_fd()) {
@@ -154,10 +154,18 @@ impl Gateway {
             return;
         }
         self.phase = Phase::Stopping;
-        self.doors.clear();
+        self.shut_doors();
         self.timers.set(Timer::Stop, Some(self.now.after(within)));
         for client in self.clients.keys(|client| client.active.is_empty()) {
             self.settle(client);
+        }
+    }
+
+    /// Forgets the listening sockets. They stay open in the master, so that closing ours would not end the watch: it goes
+    /// with the last descriptor of the socket (epoll(7)).
+    fn shut_doors(&mut self) {
+        for door in self.doors.drain(..) {
+            unwatch(&self.registry, door.fd.as_fd());
         }
     }
 

@@ -225,10 +225,8 @@ impl Gateways {
 
     /// The pool has no gateway any more; a process that still has something to say may say it. Its number, if there is one.
     pub fn close(&mut self, pool: &PoolName) -> Option<u64> {
-        let stopping = matches!(self.condition(pool), Condition::Stopping);
-        if !stopping {
-            self.stop(pool, Duration::ZERO);
-        }
+        // No worker is left: what still waits is refused now.
+        self.stop(pool, Duration::ZERO);
         let gateway = self.pools.remove(pool)?;
         self.leave(gateway.state)
     }

@@ -24,30 +24,44 @@ use crate::wire::gateway::{FromGateway, ToGateway, VERSION};
 const FACTS_PAUSE: Duration = Duration::from_millis(100);
 
 impl Master {
-    /// Puts a generation's way of dispatch in force: its sockets are open.
+    /// Puts a generation's settings in force as far as its gateway is concerned: its sockets are open.
     ///
     /// # Errors
-    /// A sentence; the way that was in force stays.
+    /// A sentence; what was in force stays.
     pub(super) fn route(&mut self, settings: &Arc<Pool>, generation: Generation) -> Result<(), String> {
         let pool = &settings.name;
-        match &settings.dispatch {
-            // Workers of this generation accept themselves; what the gateway of an earlier one has is served.
-            Dispatch::Direct => {
-                self.gateways.stop(pool, settings.stop_timeout / 2);
-                Ok(())
-            }
-            Dispatch::Gateway(options) => {
-                self.slots.open(pool)?;
-                self.gateways.adopt(settings, options, generation, clock::wall().seconds)?;
-                if self.gateways.condition(pool) == Condition::Running {
-                    let listeners: Vec<&Listener> =
-                        self.listeners.of(pool, generation).map(|(_, listener)| listener).collect();
-                    self.gateways.tell_settings(pool, &listeners);
-                    return Ok(());
-                }
-                self.start_gateway(pool)
-            }
+        self.refuse_mixture(settings)?;
+        let Dispatch::Gateway(options) = &settings.dispatch else {
+            self.close_gateway(pool);
+            return Ok(());
+        };
+        self.slots.open(pool)?;
+        self.gateways.adopt(settings, options, generation, clock::wall().seconds)?;
+        if self.gateways.condition(pool) != Condition::Running {
+            return self.start_gateway(pool);
         }
+        let listeners = self.listeners.of(pool, generation).map(|(_, listener)| listener);
+        let listeners: Vec<&Listener> = listeners.collect();
+        self.gateways.tell_settings(pool, &listeners);
+        Ok(())
+    }
+
+    /// A gateway needs the pool's sockets not to block, and workers need them to: both at once would hang the one and end
+    /// the others, as that is a property of the socket and not of a descriptor.
+    fn refuse_mixture(&self, settings: &Pool) -> Result<(), String> {
+        let is_other = |seat: Seat| match (seat, &settings.dispatch) {
+            (Seat::Shared(_), Dispatch::Gateway(_)) | (Seat::Slot(_), Dispatch::Direct) => true,
+            (Seat::Shared(_), Dispatch::Direct) | (Seat::Slot(_), Dispatch::Gateway(_)) => false,
+        };
+        if !self.workers.of(&settings.name).any(|worker| is_other(worker.seat)) {
+            return Ok(());
+        }
+        let name = &settings.name;
+        Err(format!(
+            "dispatch = \"{}\" cannot be put in force while its old workers run; \
+             use 'fpmctl stop {name}', 'fpmctl reload {name}' and 'fpmctl start {name}'",
+            settings.dispatch.as_str()
+        ))
     }
 
     /// Starts what is due, now and later.

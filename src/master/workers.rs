@@ -72,6 +72,11 @@ impl Workers {
         self.by_pid.get(&pid).copied()
     }
 
+    /// The pool's workers.
+    pub fn of(&self, pool: &PoolName) -> impl Iterator<Item = &Worker> {
+        self.alive.values().filter(move |worker| worker.pool == *pool)
+    }
+
     /// Workers on this socket.
     pub fn on_listener(&self, listener: ListenerId) -> usize {
         self.alive.values().filter(|worker| worker.seat == Seat::Shared(listener)).count()
