@@ -9,6 +9,7 @@ mod ctl;
 mod environment;
 mod first_run;
 mod logs;
+mod matrix;
 mod observation;
 mod reload;
 mod sockets;

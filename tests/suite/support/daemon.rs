@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
+use fpmd::config::keys;
 use fpmd::status::snapshot::{PoolSnapshot, Snapshot};
 use nix::sys::signal::Signal;
 
@@ -21,6 +22,20 @@ pub const MARK: &str = "FPMD_TEST_ID";
 
 /// What fpmd says of a `Pool::hasty` at its end.
 const HASTY: &str = "still busy after 50ms";
+
+/// Who accepts a pool's connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dispatch {
+    Direct,
+    Gateway,
+}
+
+impl Dispatch {
+    /// Whether this version of fpmd takes `dispatch = "gateway"`.
+    pub fn gateway_works() -> bool {
+        keys::GATEWAY == keys::Support::Supported
+    }
+}
 
 /// One `[pool.NAME]`, in the words of the configuration file.
 #[derive(Debug, Clone)]
@@ -46,6 +61,14 @@ impl Pool {
             keys.push(("user".into(), "\"root\"".into()));
         }
         Pool { name: name.to_owned(), workers: 1, keys, pm: Vec::new() }
+    }
+
+    pub fn dispatch(self, dispatch: Dispatch) -> Pool {
+        let word = match dispatch {
+            Dispatch::Direct => "\"direct\"",
+            Dispatch::Gateway => "\"gateway\"",
+        };
+        self.key("dispatch", word)
     }
 
     pub fn workers(mut self, number: u32) -> Pool {

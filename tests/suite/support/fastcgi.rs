@@ -2,7 +2,7 @@
 //! have the same fault. One request a connection; enough for tests, no more.
 
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr as UnixAddr, UnixStream};
 use std::path::PathBuf;
@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use super::PATIENCE;
 
-const BEGIN_REQUEST: u8 = 1;
+pub const BEGIN_REQUEST: u8 = 1;
 const END_REQUEST: u8 = 3;
-const PARAMS: u8 = 4;
-const STDIN: u8 = 5;
+pub const PARAMS: u8 = 4;
+pub const STDIN: u8 = 5;
 const STDOUT: u8 = 6;
 const STDERR: u8 = 7;
 
@@ -54,6 +54,8 @@ impl Address {
 
 trait Stream: Read + Write + Send {
     fn deadline(&self, span: Duration) -> io::Result<()>;
+    fn duplicate(&self) -> io::Result<Box<dyn Stream>>;
+    fn end(&self);
 }
 
 impl Stream for UnixStream {
@@ -61,12 +63,28 @@ impl Stream for UnixStream {
         self.set_read_timeout(Some(span))?;
         self.set_write_timeout(Some(span))
     }
+
+    fn duplicate(&self) -> io::Result<Box<dyn Stream>> {
+        Ok(Box::new(self.try_clone()?))
+    }
+
+    fn end(&self) {
+        let _ = self.shutdown(Shutdown::Both);
+    }
 }
 
 impl Stream for TcpStream {
     fn deadline(&self, span: Duration) -> io::Result<()> {
         self.set_read_timeout(Some(span))?;
         self.set_write_timeout(Some(span))
+    }
+
+    fn duplicate(&self) -> io::Result<Box<dyn Stream>> {
+        Ok(Box::new(self.try_clone()?))
+    }
+
+    fn end(&self) {
+        let _ = self.shutdown(Shutdown::Both);
     }
 }
 
@@ -92,34 +110,7 @@ impl Answer {
 impl Connection {
     /// Sends a whole request: `path` is REQUEST_URI, and PHP's script is the fixture.
     pub fn send(&mut self, method: &str, path: &str, body: &[u8]) -> io::Result<()> {
-        let script = super::workers::fixture("php/app.php");
-        let length = body.len().to_string();
-        let parameters = [
-            ("GATEWAY_INTERFACE", "CGI/1.1"),
-            ("REQUEST_METHOD", method),
-            ("REQUEST_URI", path),
-            ("SCRIPT_NAME", ""),
-            ("PATH_INFO", path),
-            ("QUERY_STRING", ""),
-            ("CONTENT_LENGTH", &length),
-            ("CONTENT_TYPE", "application/octet-stream"),
-            ("SCRIPT_FILENAME", script.to_str().unwrap()),
-            ("SERVER_NAME", "localhost"),
-            ("SERVER_PORT", "80"),
-            ("SERVER_PROTOCOL", "HTTP/1.1"),
-            ("REMOTE_ADDR", "127.0.0.1"),
-        ];
-        let mut pairs = Vec::new();
-        for (name, value) in parameters {
-            // Lengths over 127 take four bytes with the high bit set (section 3.4).
-            for length in [name.len(), value.len()] {
-                match u8::try_from(length) {
-                    Ok(short) if short < 128 => pairs.push(short),
-                    _ => pairs.extend((u32::try_from(length).unwrap() | 1 << 31).to_be_bytes()),
-                }
-            }
-            pairs.extend(name.bytes().chain(value.bytes()));
-        }
+        let pairs = pairs(&script("php/app.php"), method, path, body.len()).concat();
         let mut out = record(BEGIN_REQUEST, &[0, 1, 0, 0, 0, 0, 0, 0]);
         out.extend(record(PARAMS, &pairs));
         out.extend(record(PARAMS, &[]));
@@ -133,6 +124,16 @@ impl Connection {
     /// Sends bytes as they are.
     pub fn send_raw(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.stream.write_all(bytes)
+    }
+
+    /// The same connection once more, to write with while the first one reads.
+    pub fn duplicate(&self) -> io::Result<Connection> {
+        Ok(Connection { stream: self.stream.duplicate()? })
+    }
+
+    /// Ends it for every duplicate too.
+    pub fn end(&self) {
+        self.stream.end();
     }
 
     /// Reads to the end of the request.
@@ -158,6 +159,45 @@ impl Connection {
         let body = stdout.split_off(end + 4);
         Ok(Answer { head: String::from_utf8_lossy(&stdout).into_owned(), body })
     }
+}
+
+/// A script's path, for SCRIPT_FILENAME.
+pub fn script(fixture: &str) -> String {
+    super::workers::fixture(fixture).to_str().unwrap().to_owned()
+}
+
+/// The parameters of a request as encoded name-value pairs. `path` is REQUEST_URI.
+pub fn pairs(script: &str, method: &str, path: &str, length: usize) -> Vec<Vec<u8>> {
+    let length = length.to_string();
+    let parameters = [
+        ("GATEWAY_INTERFACE", "CGI/1.1"),
+        ("REQUEST_METHOD", method),
+        ("REQUEST_URI", path),
+        ("SCRIPT_NAME", ""),
+        ("PATH_INFO", path),
+        ("QUERY_STRING", ""),
+        ("CONTENT_LENGTH", &length),
+        ("CONTENT_TYPE", "application/octet-stream"),
+        ("SCRIPT_FILENAME", script),
+        ("SERVER_NAME", "localhost"),
+        ("SERVER_PORT", "80"),
+        ("SERVER_PROTOCOL", "HTTP/1.1"),
+        ("REMOTE_ADDR", "127.0.0.1"),
+    ];
+    parameters.map(|(name, value)| pair(name, value)).to_vec()
+}
+
+/// One name-value pair. Lengths over 127 take four bytes with the high bit set (section 3.4).
+fn pair(name: &str, value: &str) -> Vec<u8> {
+    let mut pair = Vec::new();
+    for length in [name.len(), value.len()] {
+        match u8::try_from(length) {
+            Ok(short) if short < 128 => pair.push(short),
+            _ => pair.extend((u32::try_from(length).unwrap() | 1 << 31).to_be_bytes()),
+        }
+    }
+    pair.extend(name.bytes().chain(value.bytes()));
+    pair
 }
 
 /// One record of request 1, without padding.

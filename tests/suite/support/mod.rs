@@ -5,6 +5,7 @@ pub mod daemon;
 pub mod dir;
 pub mod fastcgi;
 pub mod process;
+pub mod random;
 pub mod web;
 pub mod workers;
 

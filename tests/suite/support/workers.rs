@@ -84,6 +84,25 @@ pub fn perl() -> Vec<String> {
     words(&["/usr/bin/perl", fixture("perl/worker.pl").to_str().unwrap()])
 }
 
+/// fcgi's pure Ruby.
+pub fn ruby() -> Vec<String> {
+    words(&["/usr/bin/ruby", fixture("ruby/worker.rb").to_str().unwrap()])
+}
+
+/// node-fastcgi.
+pub fn node() -> Vec<String> {
+    let modules = target().join("test-node");
+    assert!(modules.exists(), "{} is missing; run tests/setup.sh", modules.display());
+    words(&["/usr/bin/node", fixture("node/worker.js").to_str().unwrap(), modules.to_str().unwrap()])
+}
+
+/// net/http/fcgi.
+pub fn go() -> Vec<String> {
+    let program = target().join("test-go/worker");
+    assert!(program.exists(), "{} is missing; run tests/setup.sh", program.display());
+    words(&[program.to_str().unwrap()])
+}
+
 pub fn fcgiwrap() -> Vec<String> {
     words(&["/usr/sbin/fcgiwrap", "-f"])
 }
