@@ -22,6 +22,9 @@ const LOOK: Duration = Duration::from_millis(20);
 /// After this long without any means to see that, it counts as done.
 const BLIND: Duration = Duration::from_secs(1);
 
+/// Nobody leaves a queue sooner.
+const BRIEF: Duration = Duration::from_millis(2);
+
 impl Gateway {
     /// A request that can be given to a worker: now, later, or not at all.
     pub(super) fn submit(&mut self, at: Key) {
@@ -62,12 +65,13 @@ impl Gateway {
         rules::choose(self.slots.iter().filter_map(|(key, slot)| Some((key, slot.candidate()?))))
     }
 
-    /// Whether a waiting request's client has gone without the event loop telling: it is not watched.
+    /// Whether a waiting request's client has gone without the event loop telling: it is not watched. Not asked of those
+    /// who have waited for a moment only, since it takes a system call.
     fn has_left(&self, at: Key) -> bool {
-        let client = self.requests.get(at).and_then(|request| self.clients.get(request.client));
-        client.is_none_or(|client| {
-            client.interest == Interest::None && client.stream.presence() == Presence::Gone
-        })
+        let Some(request) = self.requests.get(at) else { return true };
+        let Some(client) = self.clients.get(request.client) else { return true };
+        let waited = self.now.since(request.ready.unwrap_or(self.now));
+        client.interest == Interest::None && waited >= BRIEF && client.stream.presence() == Presence::Gone
     }
 
     fn abandon_client_of(&mut self, at: Key) {

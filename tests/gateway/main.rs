@@ -8,3 +8,4 @@ mod failures;
 mod peer;
 mod protocol;
 mod stage;
+mod workers;
