@@ -2,9 +2,11 @@
 
 use std::process::ExitCode;
 
+use fpmd::gateway::journal::Logs;
+use fpmd::gateway::pages::PoolPages;
 use fpmd::gateway::run;
-use fpmd::gateway::seam::{Seams, Silent};
+use fpmd::gateway::seam::Seams;
 
 fn main() -> ExitCode {
-    run::main(Seams { journal: Box::new(Silent), pages: Box::new(Silent) })
+    run::main(Seams { journal: Box::<Logs>::default(), pages: Box::<PoolPages>::default() })
 }

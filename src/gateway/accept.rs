@@ -88,6 +88,7 @@ impl Gateway {
 
     fn turn_away(&mut self, address: std::net::SocketAddr) {
         self.refused.count += 1;
+        self.counters.refused_client += 1;
         if self.refused.told.is_some_and(|told| self.now.since(told) < TELL) {
             return;
         }

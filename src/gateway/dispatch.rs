@@ -96,7 +96,7 @@ impl Gateway {
             request.dispatched = Some(self.now);
             request.worker = name;
             request.attempts += 1;
-            request.cpu_before = pid.and_then(|pid| procfs::stat(pid).ok()).map(|stat| stat.cpu());
+            request.cpu_before = pid.and_then(|pid| procfs::stat(pid).ok()).map(|stat| stat.times());
         }
         if let Some(connection) = self.upstreams.get_mut(upstream) {
             connection.request = Some(at);

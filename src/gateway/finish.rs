@@ -9,7 +9,7 @@ use super::slab::Key;
 use crate::fcgi::body::ProtocolStatus;
 use crate::fcgi::encode;
 use crate::os::clock::WallTime;
-use crate::os::procfs;
+use crate::os::procfs::{self, CpuTimes};
 
 impl Gateway {
     /// Answers a request ourselves.
@@ -116,8 +116,10 @@ impl Gateway {
         let peer = self.clients.get(request.client).map_or(self.lost_peer, |client| client.peer);
         self.unlink(at, &request);
         self.count(outcome, status);
-        self.write_down(&request, peer, outcome, status);
-        self.remember(&request);
+        self.observe(&request);
+        let usage = usage(&request, self.seams.journal.wants().usage);
+        self.write_down(&request, peer, (outcome, status), usage);
+        self.remember(&request, usage.map(|usage| usage.cpu));
         self.reuse_request(request);
     }
 
@@ -134,8 +136,20 @@ impl Gateway {
         }
     }
 
-    fn write_down(&mut self, request: &Request, peer: Peer, outcome: Outcome, status: u16) {
-        let usage = usage(request, self.seams.journal.wants().usage);
+    /// How long it took, if a worker had it.
+    fn observe(&mut self, request: &Request) {
+        let (Some(ready), Some(dispatched)) = (request.ready, request.dispatched) else { return };
+        self.counters.queue_wait.observe(dispatched.since(ready));
+        self.counters.duration.observe(self.now.since(dispatched));
+    }
+
+    fn write_down(
+        &mut self,
+        request: &Request,
+        peer: Peer,
+        (outcome, status): (Outcome, u16),
+        usage: Option<Usage>,
+    ) {
         let end: WallTime = self.wall;
         self.seams.journal.finished(&Finished {
             params: &request.params,
@@ -158,18 +172,18 @@ impl Gateway {
     }
 
     /// For the status page: the last request of its worker.
-    fn remember(&mut self, request: &Request) {
+    fn remember(&mut self, request: &Request, cpu: Option<CpuTimes>) {
         let (Some(name), Some(since)) = (request.worker, request.dispatched) else { return };
         let slot = self.places.get(&name.slot).and_then(|key| self.slots.get_mut(*key));
         let worker = slot.and_then(|slot| slot.worker.as_mut());
         if let Some(worker) = worker.filter(|worker| worker.name.worker == name.worker) {
-            worker.last.keep(request, self.now.since(since));
+            worker.last.keep(request, self.now.since(since), cpu);
         }
     }
 }
 
 fn usage(request: &Request, wanted: bool) -> Option<Usage> {
     let pid = request.worker.filter(|_| wanted)?.pid;
-    let stat = procfs::stat(pid).ok()?;
-    Some(Usage { cpu: stat.cpu().saturating_sub(request.cpu_before?), memory: stat.rss() })
+    let cpu = procfs::stat(pid).ok()?.times().since(&request.cpu_before?);
+    Some(Usage { cpu, memory: procfs::memory(pid).ok()??.peak })
 }

@@ -3,11 +3,14 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use super::params::Params;
 use crate::ids::{Generation, Moment, Pid, SlotId, WorkerId};
 use crate::os::clock::WallTime;
+use crate::os::procfs::CpuTimes;
+use crate::status::page::ProcessState;
 use crate::wire::gateway::{Facts, Report, Settings};
 
 /// How a request ended.
@@ -119,9 +122,9 @@ impl Finished<'_> {
 /// What a request cost its worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Usage {
-    /// CPU time, user and system.
-    pub cpu: Duration,
-    /// Resident memory of the process when the request ended, bytes.
+    /// CPU time.
+    pub cpu: CpuTimes,
+    /// The most memory that the process ever had resident, bytes.
     pub memory: u64,
 }
 
@@ -148,6 +151,8 @@ pub struct Slow<'a> {
     pub bytes_out: u64,
     /// Its worker.
     pub worker: WorkerName,
+    /// CPU time of its worker before it; only where `Wants` asks and /proc tells.
+    pub cpu_before: Option<CpuTimes>,
 }
 
 /// One request that a worker has now, or its last one; for `&full`.
@@ -167,6 +172,10 @@ pub struct Shown<'a> {
     pub content_length: Option<u64>,
     /// From its dispatch to its end, or to now while it runs.
     pub duration: Duration,
+    /// How long it had waited for its worker.
+    pub queue_wait: Duration,
+    /// What it used, if it is over and was measured.
+    pub cpu: Option<CpuTimes>,
     /// Whether it runs now.
     pub runs: bool,
 }
@@ -176,8 +185,8 @@ pub struct Shown<'a> {
 pub struct WorkerView<'a> {
     /// Which.
     pub name: WorkerName,
-    /// php-fpm's word: `Idle`, `Running` or `Finishing`.
-    pub state: &'static str,
+    /// What it does.
+    pub state: ProcessState,
     /// When the gateway was told of it, on the wall clock, and how long ago that was.
     pub start: WallTime,
     /// See `start`.
@@ -195,6 +204,8 @@ pub struct WorkerView<'a> {
 pub struct View<'a> {
     /// The pool's settings.
     pub settings: &'a Settings,
+    /// The listening sockets, in the order of the settings.
+    pub listeners: Vec<BorrowedFd<'a>>,
     /// What the master knows.
     pub facts: &'a Facts,
     /// What the gateway knows.
@@ -208,6 +219,6 @@ pub struct View<'a> {
 /// What the log formats need beyond what costs nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Wants {
-    /// `Finished::usage`: two reads of /proc a request.
+    /// `Finished::usage`: three reads of /proc a request.
     pub usage: bool,
 }

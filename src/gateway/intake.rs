@@ -66,6 +66,7 @@ impl Gateway {
     }
 
     fn expel(&mut self, key: Key, violation: &Violation) {
+        self.counters.refused_protocol += 1;
         let peer = self.peer_of(key);
         ::log::warn!("[pool {}] closed the connection from {peer}: {violation}", self.settings.pool);
         self.lose_client(key);

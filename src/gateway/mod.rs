@@ -2,6 +2,8 @@
 //! the master tells it of slots and workers over descriptor 0. DESIGN sections 2 to 4; FastCGI specification 1.0.
 
 pub mod finished;
+pub mod journal;
+pub mod pages;
 pub mod params;
 pub mod run;
 pub mod seam;
@@ -16,6 +18,7 @@ mod dispatch;
 mod finish;
 mod head;
 mod intake;
+mod lines;
 mod orders;
 mod output;
 mod queue;

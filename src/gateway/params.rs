@@ -2,6 +2,8 @@
 //! Nothing is parsed into maps: the few names that the gateway, its logs and its status page want are looked up. FastCGI
 //! 1.0, sections 3.4 and 5.2; names from RFC 3875.
 
+use std::borrow::Cow;
+
 use crate::fcgi::pairs::{PairError, Pairs};
 
 /// The parameters of one request, as the web server sent them.
@@ -92,6 +94,11 @@ impl Params {
         self.bytes.clear();
         self.bytes.shrink_to(keep);
     }
+}
+
+/// A text of a request, short enough for a log line whatever it holds: the log escapes it, and wraps lines of 8 KiB.
+pub fn brief(text: &[u8]) -> Cow<'_, str> {
+    String::from_utf8_lossy(&text[..text.len().min(256)])
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! What the gateway knows, for its master and for its pages; and when the master is told of the load without asking.
 
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use super::core::{Gateway, Timer};
@@ -66,7 +67,8 @@ impl Gateway {
     /// Everything that a page can show.
     pub(super) fn view<'a>(&'a self, report: &'a Report) -> View<'a> {
         let workers = self.places.values().filter_map(|key| self.worker_view(*key)).collect();
-        View { settings: &self.settings, facts: &self.facts, report, workers, now: self.wall }
+        let listeners = self.doors.iter().map(|door| door.fd.as_fd()).collect();
+        View { settings: &self.settings, listeners, facts: &self.facts, report, workers, now: self.wall }
     }
 
     fn worker_view(&self, key: Key) -> Option<WorkerView<'_>> {
@@ -77,12 +79,12 @@ impl Gateway {
         });
         let runs = mine.max_by_key(|request| request.dispatched);
         let shown = match runs.and_then(|request| Some((request, request.dispatched?))) {
-            Some((request, since)) => Some(slot::shown(request, self.now.since(since))),
+            Some((request, since)) => Some(slot::shown(request, since, self.now)),
             None => worker.last.shown(),
         };
         Some(WorkerView {
             name: worker.name,
-            state: slot.word(),
+            state: slot.activity(),
             start: worker.start,
             age: self.now.since(worker.since),
             requests: worker.served,
@@ -98,7 +100,7 @@ fn worker_report(slot: &Slot) -> Option<WorkerReport> {
         slot: slot.id,
         worker: worker.name.worker,
         pid: worker.name.pid,
-        state: slot.word().to_owned(),
+        state: slot.activity().word().to_owned(),
         requests: worker.served,
         current: slot.active,
     })

@@ -11,6 +11,7 @@ use crate::fcgi::body::{Connection, Role};
 use crate::fcgi::record::{RecordType, RequestId};
 use crate::ids::Moment;
 use crate::os::clock::WallTime;
+use crate::os::procfs::CpuTimes;
 
 /// Memory for parameters that a request which is over leaves to the next one, bytes.
 const KEPT_PARAMS: usize = 16 * 1024;
@@ -52,8 +53,8 @@ pub struct Request {
     pub attempts: u32,
     /// Times that it was sent again.
     pub retries: u32,
-    /// CPU time of its worker before, in microseconds, where somebody wants to know.
-    pub cpu_before: Option<std::time::Duration>,
+    /// CPU time of its worker before, where somebody wants to know.
+    pub cpu_before: Option<CpuTimes>,
     /// Whether it was reported as slow.
     pub slow: Told,
     /// What came of the answer.

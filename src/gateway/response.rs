@@ -236,12 +236,9 @@ impl Gateway {
         self.upstream_lost(key);
     }
 
-    fn log_errors(&self, at: Key, errors: &[u8]) {
-        let worker = self.requests.get(at).and_then(|request| request.worker);
-        let pid = worker.map(|worker| worker.pid.to_string()).unwrap_or_default();
-        for line in errors.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
-            let line = String::from_utf8_lossy(line);
-            ::log::warn!("[pool {}] child {pid} said into FCGI_STDERR: \"{line}\"", self.settings.pool);
+    fn log_errors(&mut self, at: Key, errors: &[u8]) {
+        if let Some(worker) = self.requests.get(at).and_then(|request| request.worker) {
+            self.seams.journal.stderr(worker, errors, self.now);
         }
     }
 }

@@ -7,6 +7,7 @@ use super::answer::Answer;
 use super::client::Interest;
 use super::core::{Gateway, Phase, Timer};
 use super::finished::{Outcome, Slow};
+use super::params::brief;
 use super::request::{Stage, Told};
 use super::rules;
 use super::slab::Key;
@@ -236,6 +237,7 @@ impl Gateway {
             bytes_in: request.bytes_in(),
             bytes_out: request.answer.body(),
             worker,
+            cpu_before: request.cpu_before,
         });
     }
 
@@ -333,9 +335,4 @@ impl Gateway {
         }
         self.feed();
     }
-}
-
-/// A text of a request, short enough for a log line, which escapes it.
-fn brief(text: &[u8]) -> std::borrow::Cow<'_, str> {
-    String::from_utf8_lossy(&text[..text.len().min(512)])
 }

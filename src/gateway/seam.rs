@@ -3,8 +3,9 @@
 
 use std::fs::File;
 
-use super::finished::{Finished, Slow, View, Wants};
+use super::finished::{Finished, Slow, View, Wants, WorkerName};
 use super::params::Params;
+use crate::ids::Moment;
 use crate::wire::gateway::Settings;
 
 /// The log files that the master opened.
@@ -26,6 +27,8 @@ pub trait Journal {
     fn finished(&mut self, request: &Finished<'_>);
     /// A request is slow: called at most once for each.
     fn slow(&mut self, request: &Slow<'_>);
+    /// A worker has said this into FCGI_STDERR, and settings ask to log that.
+    fn stderr(&mut self, worker: WorkerName, content: &[u8], now: Moment);
     /// Nothing else is to do for the moment: what was held back may be written.
     fn flush(&mut self);
 }
@@ -44,30 +47,4 @@ pub struct Seams {
     pub journal: Box<dyn Journal>,
     /// Who renders.
     pub pages: Box<dyn Pages>,
-}
-
-/// Writes nothing and answers nothing: a pool without logs and pages.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Silent;
-
-impl Journal for Silent {
-    fn configure(&mut self, _: &Settings, _: LogFiles) {}
-
-    fn wants(&self) -> Wants {
-        Wants::default()
-    }
-
-    fn finished(&mut self, _: &Finished<'_>) {}
-
-    fn slow(&mut self, _: &Slow<'_>) {}
-
-    fn flush(&mut self) {}
-}
-
-impl Pages for Silent {
-    fn answers(&self, _: &Settings, _: &Params) -> bool {
-        false
-    }
-
-    fn page(&self, _: &Params, _: &View<'_>, _: &mut Vec<u8>) {}
 }

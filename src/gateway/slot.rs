@@ -1,6 +1,7 @@
 //! Slots and the workers on them, as the gateway knows them: who may take a request, who is being emptied, who is worn.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::finished::{Shown, WorkerName};
 use super::request::{Request, Told};
@@ -8,6 +9,8 @@ use super::rules::Candidate;
 use super::slab::Key;
 use crate::ids::{Moment, SlotId};
 use crate::os::clock::WallTime;
+use crate::os::procfs::CpuTimes;
+use crate::status::page::ProcessState;
 
 /// Bytes that are kept of each text of a worker's last request.
 const SHOWN: usize = 512;
@@ -81,7 +84,9 @@ pub enum State {
 pub struct Last {
     texts: [Vec<u8>; 5],
     content_length: Option<u64>,
-    duration: std::time::Duration,
+    duration: Duration,
+    queue_wait: Duration,
+    cpu: Option<CpuTimes>,
     any: bool,
 }
 
@@ -118,19 +123,19 @@ impl Slot {
         Some(Candidate { generation: worker.name.generation, current: self.load(), freed: worker.freed })
     }
 
-    /// php-fpm's word for what the worker does.
-    pub fn word(&self) -> &'static str {
+    /// What the worker does.
+    pub fn activity(&self) -> ProcessState {
         match (self.active, self.lost.len()) {
-            (0, 0) => "Idle",
-            (0, _) => "Finishing",
-            (_, _) => "Running",
+            (0, 0) => ProcessState::Idle,
+            (0, _) => ProcessState::Finishing,
+            (_, _) => ProcessState::Running,
         }
     }
 }
 
 impl Last {
     /// Remembers a request that is over.
-    pub fn keep(&mut self, request: &Request, duration: std::time::Duration) {
+    pub fn keep(&mut self, request: &Request, duration: Duration, cpu: Option<CpuTimes>) {
         let params = &request.params;
         let texts = [params.method(), params.uri(), params.query(), params.script(), params.user()];
         for (kept, text) in self.texts.iter_mut().zip(texts) {
@@ -139,6 +144,8 @@ impl Last {
         }
         self.content_length = params.content_length();
         self.duration = duration;
+        self.queue_wait = waited(request);
+        self.cpu = cpu;
         self.any = true;
     }
 
@@ -153,13 +160,15 @@ impl Last {
             user,
             content_length: self.content_length,
             duration: self.duration,
+            queue_wait: self.queue_wait,
+            cpu: self.cpu,
             runs: false,
         })
     }
 }
 
 /// A request that runs, as `&full` shows it.
-pub fn shown(request: &Request, duration: std::time::Duration) -> Shown<'_> {
+pub fn shown(request: &Request, dispatched: Moment, now: Moment) -> Shown<'_> {
     let params = &request.params;
     Shown {
         method: cut(params.method()),
@@ -168,9 +177,16 @@ pub fn shown(request: &Request, duration: std::time::Duration) -> Shown<'_> {
         script: cut(params.script()),
         user: cut(params.user()),
         content_length: params.content_length(),
-        duration,
+        duration: now.since(dispatched),
+        queue_wait: waited(request),
+        cpu: None,
         runs: true,
     }
+}
+
+fn waited(request: &Request) -> Duration {
+    let times = request.dispatched.zip(request.ready);
+    times.map_or(Duration::ZERO, |(dispatched, ready)| dispatched.since(ready))
 }
 
 fn cut(text: &[u8]) -> &[u8] {
@@ -179,8 +195,6 @@ fn cut(text: &[u8]) -> &[u8] {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::ids::{Generation, Pid, WorkerId};
 
@@ -214,7 +228,10 @@ mod tests {
         slot.lost.push(Moment(Duration::ZERO));
         assert_eq!(slot.count(2), Counted { idle: false, busy: true });
         slot.active = 0;
-        assert_eq!((slot.count(1), slot.word()), (Counted { idle: false, busy: true }, "Finishing"));
+        assert_eq!(
+            (slot.count(1), slot.activity()),
+            (Counted { idle: false, busy: true }, ProcessState::Finishing)
+        );
         slot.lost.clear();
         for state in [State::Worn(Told::No), State::Draining(Told::No), State::Doomed] {
             slot.worker.as_mut().unwrap().state = state;

@@ -25,13 +25,15 @@ pub struct Source {
     pub stream: Stream,
 }
 
-/// Which descriptor of a worker.
+/// Which way to us.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stream {
     /// FD 1.
     Stdout,
     /// FD 2.
     Stderr,
+    /// The stream of a request, in FastCGI.
+    FastCgi,
 }
 
 /// How lines are logged.
@@ -127,6 +129,13 @@ impl Capture {
     /// Logs bytes that came by another way than a pipe.
     pub fn absorb(&mut self, bytes: &[u8], now: Moment) {
         self.feed(bytes, now, &mut |output| output.log());
+    }
+
+    /// Logs an unfinished line as if it had ended.
+    pub fn end_line(&mut self) {
+        if let Some(rest) = self.splitter.finish() {
+            Output::said(&self.source, self.form, &rest, End::Newline).log();
+        }
     }
 
     /// Logs what is left of an unfinished line: nobody reads the pipe any more.
@@ -257,6 +266,7 @@ impl std::fmt::Display for Stream {
         f.write_str(match self {
             Stream::Stdout => "stdout",
             Stream::Stderr => "stderr",
+            Stream::FastCgi => "FCGI_STDERR",
         })
     }
 }

@@ -53,6 +53,8 @@ pub struct Process<'a> {
     pub wchan: Option<&'a str>,
     /// CPU time since the request began.
     pub cpu: Option<Duration>,
+    /// CPU time since the process began.
+    pub cpu_total: Option<Duration>,
     /// Resident memory, bytes.
     pub memory: Option<u64>,
 }
@@ -104,6 +106,9 @@ impl Process<'_> {
         }
         if let Some(cpu) = self.cpu {
             let _ = writeln!(out, "cpu = {}", seconds(cpu));
+        }
+        if let Some(cpu) = self.cpu_total {
+            let _ = writeln!(out, "cpu_total = {}", seconds(cpu));
         }
         if let Some(memory) = self.memory {
             let _ = writeln!(out, "memory = {memory}");
@@ -171,6 +176,7 @@ mod tests {
             waits_on: Some("socket 10.0.0.5:3306"),
             wchan: Some("wait_woken"),
             cpu: Some(Duration::from_millis(20)),
+            cpu_total: Some(Duration::from_millis(3500)),
             memory: Some(9_800_000),
         };
         let trace =
@@ -181,7 +187,7 @@ mod tests {
         assert_eq!(
             tail,
             "state = S (sleeping)\nsystem_call = read(7)\nwaits_on = socket 10.0.0.5:3306\nwchan = wait_woken\n\
-             cpu = 0.020000 sec\nmemory = 9800000\n\
+             cpu = 0.020000 sec\ncpu_total = 3.500000 sec\nmemory = 9800000\n\
              [0x00007f860bc161d0] usleep() /srv/slow.php:2\n[0x00007f860bc16100] in\\x0Aner() /srv/ü.php:3\n"
         );
     }
@@ -194,7 +200,7 @@ mod tests {
         ) {
             let process = Process {
                 state: Some(&words[0]), system_call: Some(&words[1]), waits_on: Some(&words[2]), wchan: Some(&words[3]),
-                cpu: None, memory: None,
+                cpu: None, cpu_total: None, memory: None,
             };
             let trace = [words[4].as_str()];
             let (script, method, uri, query) = (&texts[0][..], &texts[1][..], &texts[2][..], &texts[3][..]);

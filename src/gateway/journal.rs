@@ -1,0 +1,237 @@
+//! What became of requests, written down: a line of the access log for each, a block of the slow log for each slow one, and
+//! what workers say into FCGI_STDERR. What lines and blocks look like is `status`' business. php-fpm's manual, `access.log`
+//! and `slowlog`; fpmd-status(7).
+
+use std::collections::BTreeMap;
+
+use nix::unistd::getppid;
+
+use super::finished::{Finished, Outcome, Peer, Slow, Wants, WorkerName};
+use super::lines::Lines;
+use super::params::{Params, brief};
+use super::seam::{Journal, LogFiles};
+use crate::ids::{Moment, Pid, PoolName, SlotId, WorkerId};
+use crate::log::capture::{Capture, Form, Limits, Source, Stream};
+use crate::os::clock::{self, WallTime};
+use crate::os::inspect;
+use crate::status::access::{self, Entry, Format};
+use crate::status::slow::{Block, Process};
+use crate::status::stamp::Stamp;
+use crate::wire::gateway::Settings;
+
+/// What one worker may say into FCGI_STDERR: less than fpmd takes of all of us, so that the log has room for others.
+const CHATTER: Limits = Limits { line: 8 * 1024, burst: 128 * 1024, rate: 32 * 1024 };
+
+/// The logs of one pool.
+#[derive(Debug, Default)]
+pub struct Logs {
+    pool: Option<PoolName>,
+    access: Option<AccessLog>,
+    slow: Option<Lines>,
+    /// By slot, what its worker has begun to say.
+    errors: BTreeMap<SlotId, (WorkerId, Capture)>,
+    zone: Zone,
+}
+
+#[derive(Debug)]
+struct AccessLog {
+    format: Format,
+    lines: Lines,
+    master: Pid,
+}
+
+/// The local time zone, looked up once a second at most.
+#[derive(Debug, Default)]
+struct Zone {
+    second: Option<i64>,
+    offset: i32,
+}
+
+impl Zone {
+    fn stamp(&mut self, wall: WallTime) -> Stamp {
+        if self.second != Some(wall.seconds) {
+            self.second = Some(wall.seconds);
+            self.offset = clock::local(wall).offset;
+        }
+        Stamp { seconds: wall.seconds, micros: wall.micros, offset: self.offset }
+    }
+}
+
+impl Journal for Logs {
+    fn configure(&mut self, settings: &Settings, files: LogFiles) {
+        self.flush();
+        let pool = &settings.pool;
+        let open = |name, file| {
+            Lines::new(pool, name, &file)
+                .inspect_err(|error| ::log::error!("[pool {pool}] cannot write the {name}: {error}"))
+                .ok()
+        };
+        let lines = files.access.and_then(|file| open("access log", file));
+        self.access = lines.and_then(|lines| AccessLog::new(settings, lines));
+        self.slow = files.slow.and_then(|file| open("slow log", file));
+        self.pool = Some(pool.clone());
+        if !settings.log_stderr {
+            self.errors.clear();
+        }
+    }
+
+    fn wants(&self) -> Wants {
+        Wants { usage: self.access.as_ref().is_some_and(|access| access.format.wants_usage()) }
+    }
+
+    fn finished(&mut self, request: &Finished<'_>) {
+        if let Some(worker) = request.worker.filter(|_| !self.errors.is_empty()) {
+            self.end_chatter(worker);
+        }
+        if let (Some(access), Some(pool)) = (&mut self.access, &self.pool) {
+            access.add(pool, request, &mut self.zone);
+        }
+    }
+
+    fn slow(&mut self, request: &Slow<'_>) {
+        let Some(pool) = &self.pool else { return };
+        let worker = request.worker.pid;
+        let age = request.now.since(request.dispatched);
+        let stamp = self.zone.stamp(clock::wall());
+        let followed = if self.slow.is_some() { ", logging" } else { "" };
+        ::log::warn!(
+            "[pool {pool}] child {worker}, {} executing too slow ({}.{:06} sec){followed}",
+            subject(request.params),
+            age.as_secs(),
+            age.subsec_micros(),
+        );
+        let Some(lines) = &mut self.slow else { return };
+        let sight = inspect::look(worker);
+        let params = request.params;
+        let block = Block {
+            time: stamp,
+            pool: pool.as_str(),
+            pid: worker,
+            script: params.script(),
+            method: params.method(),
+            uri: params.uri(),
+            query: params.query(),
+            age,
+            queue_wait: request.dispatched.since(request.ready),
+            bytes_in: request.bytes_in,
+            bytes_out: request.bytes_out,
+            process: Process {
+                state: sight.state,
+                system_call: sight.system_call.as_deref(),
+                waits_on: sight.waits_on.as_deref(),
+                wchan: sight.wait_channel.as_deref(),
+                cpu: sight.cpu.zip(request.cpu_before).map(|(now, before)| now.since(&before).total()),
+                cpu_total: sight.cpu.map(|cpu| cpu.total()),
+                memory: sight.memory,
+            },
+            trace: trace(worker),
+        };
+        lines.add(|out| block.write(out));
+        lines.flush();
+    }
+
+    fn stderr(&mut self, worker: WorkerName, content: &[u8], now: Moment) {
+        let Some(pool) = &self.pool else { return };
+        let fresh = || {
+            let source = Source { pool: pool.clone(), pid: worker.pid, stream: Stream::FastCgi };
+            (worker.worker, Capture::new(source, Form::Decorated, CHATTER, now))
+        };
+        let entry = self.errors.entry(worker.slot).or_insert_with(fresh);
+        if entry.0 != worker.worker {
+            entry.1.end_line();
+            *entry = fresh();
+        }
+        entry.1.absorb(content, now);
+    }
+
+    fn flush(&mut self) {
+        if let Some(access) = &mut self.access {
+            access.lines.flush();
+        }
+    }
+}
+
+impl Logs {
+    /// A request is over, and with it the line that its worker may have left unfinished.
+    fn end_chatter(&mut self, worker: WorkerName) {
+        if let Some((_, capture)) = self.errors.get_mut(&worker.slot).filter(|(id, _)| *id == worker.worker) {
+            capture.end_line();
+        }
+    }
+}
+
+impl AccessLog {
+    /// `None` for a format that the master should have refused.
+    fn new(settings: &Settings, lines: Lines) -> Option<AccessLog> {
+        let format = Format::parse(&settings.access_format).inspect_err(|error| {
+            ::log::error!("[pool {}] cannot write the access log: {error}", settings.pool);
+        });
+        Some(AccessLog { format: format.ok()?, lines, master: Pid::new(getppid().as_raw())? })
+    }
+
+    fn add(&mut self, pool: &PoolName, request: &Finished<'_>, zone: &mut Zone) {
+        let AccessLog { format, lines, master } = self;
+        let params = request.params;
+        let entry = Entry {
+            pool: pool.as_str(),
+            pid: request.worker.map(|worker| worker.pid),
+            master: *master,
+            slot: request.worker.map(|worker| worker.slot),
+            generation: request.worker.map(|worker| worker.generation),
+            peer: match request.peer {
+                Peer::Tcp(address) => Some(address.ip()),
+                Peer::Unix => None,
+            },
+            method: params.method(),
+            uri: params.uri(),
+            query: params.query(),
+            script: params.script(),
+            user: params.user(),
+            content_length: params.content_length().unwrap_or(0),
+            param: &|name| params.value(name),
+            head: request.head,
+            status: request.status,
+            outcome: word(request.outcome),
+            start: zone.stamp(request.start),
+            end: zone.stamp(request.end),
+            duration: request.served(),
+            queue_wait: request.queued(),
+            bytes_in: request.bytes_in,
+            bytes_out: request.bytes_out,
+            retries: request.attempts.saturating_sub(1),
+            usage: request.usage.map(|usage| access::Usage {
+                user: usage.cpu.user,
+                system: usage.cpu.system,
+                memory: usage.memory,
+            }),
+        };
+        lines.add(|out| format.write(&entry, out));
+    }
+}
+
+/// How a request ended, as `%x` and JSON say it.
+fn word(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Answered => "answered",
+        Outcome::Page => "page",
+        Outcome::Rejected => "rejected",
+        Outcome::TimedOut => "timed-out",
+        Outcome::Aborted => "aborted",
+        Outcome::Broken => "broken",
+        Outcome::RefusedFull => "refused-full",
+        Outcome::RefusedLate => "refused-late",
+    }
+}
+
+/// `script '/srv/slow.php' (request: "GET /slow.php?a=1")`, in php-fpm's words.
+fn subject(params: &Params) -> String {
+    let (script, method, uri) = (brief(params.script()), brief(params.method()), brief(params.uri()));
+    let shown = !params.query().is_empty() && !params.uri().contains(&b'?');
+    let query = if shown { format!("?{}", brief(params.query())) } else { String::new() };
+    format!("script '{script}' (request: \"{method} {uri}{query}\")")
+}
+
+/// The place to ask for a stack trace of a process. Nobody makes one so far, so there are no lines.
+fn trace(_: Pid) -> &'static [&'static str] {
+    &[]
+}
