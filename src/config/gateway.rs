@@ -213,23 +213,21 @@ fn log_file(report: &mut Report, item: &Item<'_>, around: &Around<'_>) -> Option
     item.refuse(report, format!("there is no directory '{}' for it", parent.display()))
 }
 
-/// `RUNTIME_DIR/slots/POOL/N.sock` has to fit into the address of a Unix socket, with any number.
+/// `RUNTIME_DIR/slots/POOL/N.sock` has to fit into the address of a Unix socket, with any number, and in a directory with a
+/// longer name (`master::slots`).
 fn check_slot_paths(report: &mut Report, table: &Table<'_>, around: &Around<'_>) {
+    const LONGEST_ROOT: &str = "slots-4194304";
     const LONGEST_NAME: &str = "9999999.sock";
-    let length = slot_directory(around.runtime_dir, around.pool).join(LONGEST_NAME).as_os_str().len();
+    let directory = around.runtime_dir.join(LONGEST_ROOT).join(around.pool.as_str());
+    let length = directory.join(LONGEST_NAME).as_os_str().len();
     if length > LONGEST_UNIX {
         let sentence = format!(
             "the sockets of the pool's workers would be in '{}', a path of {length} bytes where {LONGEST_UNIX} are allowed; \
              shorten global.runtime_dir",
-            slot_directory(around.runtime_dir, around.pool).display()
+            directory.display()
         );
         table.fail(report, "dispatch", Cause::Value(sentence));
     }
-}
-
-/// Where the sockets of a pool's slots are.
-pub fn slot_directory(runtime_dir: &Path, pool: &PoolName) -> PathBuf {
-    runtime_dir.join("slots").join(pool.as_str())
 }
 
 /// Reads `gateway_user`: for root the user `fpmd` if there is one, else `nobody`; everyone else has gateways of their own.

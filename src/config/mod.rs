@@ -28,7 +28,6 @@ mod worker;
 
 pub use dump::{changed_until_restart, dump};
 pub use error::{Cause, Error, Errors, Place};
-pub use gateway::slot_directory;
 pub use host::Host;
 pub use model::Config;
 pub use resolve::{load, load_text};

@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
+use super::gateways;
 use super::source::{OnePool, Source};
 
 /// The demo's private directory; removed when dropped.
@@ -23,7 +24,7 @@ impl Demo {
     pub fn new(workers: u32) -> io::Result<Demo> {
         let program = std::env::current_exe()?;
         let directory = std::env::temp_dir().join(format!("fpmd-demo-{}", std::process::id()));
-        fs::DirBuilder::new().mode(0o700).create(&directory)?;
+        fs::DirBuilder::new().mode(0o711).create(&directory)?;
         Ok(Demo { directory, program, workers })
     }
 
@@ -36,7 +37,8 @@ impl Demo {
             listen: &listen,
             command: &command,
             workers: self.workers,
-            dispatch: None,
+            // A fresh checkout has built only fpmd.
+            dispatch: if gateways::is_installed() { None } else { Some("direct") },
             user,
             group: None,
             env: &[("FPMD_POOL".to_owned(), "demo".to_owned())],

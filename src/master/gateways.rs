@@ -87,6 +87,11 @@ pub enum End {
     Lost,
 }
 
+/// Whether there is a program to start gateways from.
+pub fn is_installed() -> bool {
+    Program::find().is_ok()
+}
+
 impl Gateways {
     /// None yet. They run as `user`, or as we do.
     pub fn new(user: Option<User>) -> Gateways {

@@ -1,18 +1,19 @@
-//! The private sockets on which workers of pools with a gateway accept: `RUNTIME_DIR/slots/POOL/N.sock`, one worker at a
-//! time on each, bound once and kept over that worker's death, so that a connection which waits there is served by the
+//! The private sockets on which workers of pools with a gateway accept: `RUNTIME_DIR/slots/POOL/N.sock` (`slots-PID` beside
+//! another fpmd with the same runtime directory), one worker at a time on each, bound once and kept over that worker's death, so that a connection which waits there is served by the
 //! next one. Owns who sits where and what the gateway was told of it; talks to nobody.
 //!
 //! Only the gateway's user (and root) can connect: the sockets are 0600 in a directory 0700, all of it that user's.
 
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File};
+use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
 use crate::config::model::{ListenAddress, SocketSettings, User};
-use crate::config::slot_directory;
 use crate::ids::{Generation, Gid, Pid, PoolName, SlotId, Uid, WorkerId};
 use crate::os::socket::Listener;
 use crate::os::users;
@@ -26,10 +27,17 @@ pub struct Slots {
     runtime_dir: PathBuf,
     /// Whom the sockets belong to; `None` is our own user.
     user: Option<User>,
-    /// Held while there are slots: nobody else may clear the directory.
-    lock: Option<Flock<File>>,
+    root: Option<Root>,
     pools: BTreeMap<PoolName, BTreeMap<SlotId, Slot>>,
     uses: u64,
+}
+
+/// The directory of all slots.
+#[derive(Debug)]
+struct Root {
+    path: PathBuf,
+    /// Held for as long as we run: nobody else may clear the directory.
+    _lock: Flock<File>,
 }
 
 #[derive(Debug)]
@@ -76,7 +84,7 @@ pub struct Taken {
 impl Slots {
     /// None yet; touches no file before the first is needed.
     pub fn new(runtime_dir: &Path, user: Option<User>) -> Slots {
-        Slots { runtime_dir: runtime_dir.to_owned(), user, lock: None, pools: BTreeMap::new(), uses: 0 }
+        Slots { runtime_dir: runtime_dir.to_owned(), user, root: None, pools: BTreeMap::new(), uses: 0 }
     }
 
     /// Makes the directory of a pool's slots. What a killed fpmd left there is removed.
@@ -87,9 +95,12 @@ impl Slots {
         if self.pools.contains_key(pool) {
             return Ok(());
         }
-        self.open_root()?;
-        self.check_reachable(&self.root())?;
-        let directory = slot_directory(&self.runtime_dir, pool);
+        let root = match &self.root {
+            Some(root) => root.path.clone(),
+            None => self.open_root()?,
+        };
+        self.check_reachable(&root)?;
+        let directory = root.join(pool.as_str());
         let failed = |what: &str, error| format!("cannot {what} '{}': {error}", directory.display());
         // Nobody but us makes anything here: it is what an attempt left that failed half way.
         let _ = fs::remove_dir_all(&directory);
@@ -102,36 +113,32 @@ impl Slots {
         Ok(())
     }
 
-    /// The directory of all slots, ours alone for as long as we run.
-    fn open_root(&mut self) -> Result<(), String> {
-        if self.lock.is_some() {
-            return Ok(());
-        }
-        let root = self.root();
-        let failed = |what: &str, error| format!("cannot {what} '{}': {error}", root.display());
-        make_directory(&self.runtime_dir, 0o755).map_err(|error| failed("create directory", error))?;
-        make_directory(&root, 0o711).map_err(|error| failed("create directory", error))?;
-        let directory = File::open(&root).map_err(|error| failed("open", error))?;
-        let locked = Flock::lock(directory, FlockArg::LockExclusiveNonblock);
-        let lock = locked.map_err(|(_, errno)| match errno {
-            nix::errno::Errno::EWOULDBLOCK => {
-                format!(
-                    "cannot use '{}': another fpmd does; give this one another runtime_dir",
-                    root.display()
-                )
+    /// The directory of all slots, ours alone for as long as we run. What killed ones left is removed, as far as nobody
+    /// holds it any more.
+    fn open_root(&mut self) -> Result<PathBuf, String> {
+        let directory = &self.runtime_dir;
+        make_directory(directory, 0o755)
+            .map_err(|error| format!("cannot create directory '{}': {error}", directory.display()))?;
+        for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+            if entry.file_name().to_str().is_some_and(|name| name.starts_with("slots-"))
+                && let Ok(Some(_ours)) = lock(&entry.path())
+            {
+                let _ = fs::remove_dir_all(entry.path());
             }
-            errno => format!("cannot lock '{}': {}", root.display(), errno.desc()),
-        })?;
-        for entry in fs::read_dir(&root).map_err(|error| failed("read", error))?.flatten() {
-            // Whatever is in there is ours: the directory has our name and nobody else may write to it.
-            let _ = fs::remove_dir_all(entry.path());
         }
-        self.lock = Some(lock);
-        Ok(())
-    }
-
-    fn root(&self) -> PathBuf {
-        self.runtime_dir.join("slots")
+        let names = ["slots".to_owned(), format!("slots-{}", std::process::id())];
+        for path in names.map(|name| directory.join(name)) {
+            let failed = |error| format!("cannot use directory '{}': {error}", path.display());
+            make_directory(&path, 0o711).map_err(failed)?;
+            if let Some(_lock) = lock(&path).map_err(failed)? {
+                for entry in fs::read_dir(&path).map_err(failed)?.flatten() {
+                    let _ = fs::remove_dir_all(entry.path());
+                }
+                self.root = Some(Root { path: path.clone(), _lock });
+                return Ok(path);
+            }
+        }
+        Err(format!("cannot lock a directory for slots in '{}'", directory.display()))
     }
 
     /// The gateway's user has to get through every directory on the way.
@@ -167,7 +174,8 @@ impl Slots {
             return Ok(Taken { slot: *id, is_new: false });
         }
         let slot = first_free(slots.keys());
-        let path = slot_directory(&self.runtime_dir, pool).join(format!("{}.sock", slot.0));
+        let root = self.root.as_ref().ok_or("it has no slots")?;
+        let path = root.path.join(pool.as_str()).join(format!("{}.sock", slot.0));
         let listener = Listener::open(&ListenAddress::Unix(path), &settings(self.user.as_ref()))
             .map_err(|error| error.to_string())?;
         slots.insert(slot, Slot { listener, occupant: Some(occupant), last_used: 0 });
@@ -233,8 +241,10 @@ impl Slots {
         for slot in self.pools.remove(pool).unwrap_or_default().into_values() {
             close(pool, slot.listener);
         }
-        // Somebody may have put something there.
-        let _ = fs::remove_dir(slot_directory(&self.runtime_dir, pool));
+        if let Some(root) = &self.root {
+            // Somebody may have put something there.
+            let _ = fs::remove_dir(root.path.join(pool.as_str()));
+        }
     }
 }
 
@@ -242,9 +252,18 @@ impl Drop for Slots {
     fn drop(&mut self) {
         let pools: Vec<PoolName> = self.pools.keys().cloned().collect();
         pools.iter().for_each(|pool| self.close(pool));
-        if self.lock.is_some() {
-            let _ = fs::remove_dir(self.root());
+        if let Some(root) = &self.root {
+            let _ = fs::remove_dir(&root.path);
         }
+    }
+}
+
+/// Holds a directory; `None` if somebody else does.
+fn lock(directory: &Path) -> io::Result<Option<Flock<File>>> {
+    match Flock::lock(File::open(directory)?, FlockArg::LockExclusiveNonblock) {
+        Ok(lock) => Ok(Some(lock)),
+        Err((_, Errno::EWOULDBLOCK)) => Ok(None),
+        Err((_, errno)) => Err(errno.into()),
     }
 }
 
@@ -279,16 +298,16 @@ fn first_free<'a>(numbers: impl Iterator<Item = &'a SlotId>) -> SlotId {
 }
 
 /// Makes a directory with just these permissions, whatever our umask; one that is there has to be ours alone to write to.
-fn make_directory(path: &Path, mode: u32) -> std::io::Result<()> {
+fn make_directory(path: &Path, mode: u32) -> io::Result<()> {
     match DirBuilder::new().mode(mode).create(path) {
         Ok(()) => fs::set_permissions(path, fs::Permissions::from_mode(mode)),
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             let metadata = fs::symlink_metadata(path)?;
             let is_ours = metadata.uid() == users::own_uid().0 || metadata.uid() == 0;
             if metadata.is_dir() && is_ours && metadata.mode() & 0o022 == 0 {
                 return Ok(());
             }
-            Err(std::io::Error::other("it is there already, and others may write to it"))
+            Err(io::Error::other("it is there already, and others may write to it"))
         }
         Err(error) => Err(error),
     }
@@ -392,13 +411,18 @@ mod tests {
         let directory = TempDir::new();
         let mut first = slots(&directory);
         take(&mut first, 1);
-        let mut second = Slots::new(directory.path(), None);
-        assert!(second.open(&www()).unwrap_err().contains("another fpmd does"));
-        // As by SIGKILL: the lock goes, the files stay.
-        first.lock = None;
-        second.open(&www()).unwrap();
+        let mut second = slots(&directory);
+        take(&mut second, 2);
+        let beside = directory.join(&format!("slots-{}/www/0.sock", std::process::id()));
+        assert!(beside.exists() && directory.join("slots/www/0.sock").exists());
+        // As by SIGKILL: the locks go, the files stay.
+        for killed in [&mut first, &mut second] {
+            killed.root = None;
+        }
+        let mut third = slots(&directory);
         assert_eq!(paths(&directory), Vec::<String>::new());
-        assert_eq!(take(&mut second, 2), (0, true));
+        assert!(!beside.exists());
+        assert_eq!(take(&mut third, 3), (0, true));
     }
 
     #[test]

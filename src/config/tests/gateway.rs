@@ -211,7 +211,7 @@ fn sockets_of_slots_fit_into_an_address() {
         &format!("global.runtime_dir = \"{dir}\"\n{POOL}").replace(".www", &format!(".{}", "w".repeat(40))),
     );
     assert!(
-        found[0].contains("a path of 135 bytes where 107 are allowed; shorten global.runtime_dir"),
+        found[0].contains("a path of 143 bytes where 107 are allowed; shorten global.runtime_dir"),
         "{found:?}"
     );
 }
