@@ -27,6 +27,17 @@ pub enum Incoming {
     End,
 }
 
+/// What became of a message to the master.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outgoing {
+    /// It is on its way.
+    Sent,
+    /// There is no room for it yet.
+    Waits,
+    /// The master has ended.
+    End,
+}
+
 /// A master that cannot be understood: there is nothing to live for.
 #[derive(Debug)]
 pub enum ChannelError {
@@ -78,18 +89,19 @@ impl Channel {
         }
     }
 
-    /// Sends a message; returns whether the master had room for it.
+    /// Sends a message.
     ///
     /// # Errors
-    /// The master has gone.
-    pub fn send(&mut self, message: &FromGateway) -> Result<bool, ChannelError> {
+    /// The socket is of no use any more, other than by the master's end.
+    pub fn send(&mut self, message: &FromGateway) -> Result<Outgoing, ChannelError> {
         let packet = serde_json::to_vec(message).map_err(ChannelError::Malformed)?;
         match fdpass::send(self.fd.as_fd(), &packet, &[]) {
-            Ok(()) => Ok(true),
-            Err(Errno::EAGAIN | Errno::EINTR | Errno::ENOBUFS) => Ok(false),
+            Ok(()) => Ok(Outgoing::Sent),
+            Err(Errno::EAGAIN | Errno::EINTR | Errno::ENOBUFS) => Ok(Outgoing::Waits),
+            Err(Errno::EPIPE | Errno::ECONNRESET) => Ok(Outgoing::End),
             Err(Errno::EMSGSIZE) => {
                 ::log::error!("a message of {} bytes to fpmd is lost: it is too long", packet.len());
-                Ok(true)
+                Ok(Outgoing::Sent)
             }
             Err(errno) => Err(ChannelError::System(errno)),
         }

@@ -133,12 +133,15 @@ impl Gateway {
         let Some(request) = self.requests.get(at).filter(|request| !Request::is_complete(request)) else {
             return;
         };
-        let Some(client) = self.clients.get_mut(request.client) else { return };
-        if client.ending == Ending::Ours && client.reading != Reading::Ended {
+        let key = request.client;
+        let Some(client) = self.clients.get_mut(key).filter(|client| client.reading != Reading::Ended) else {
+            return;
+        };
+        client.reading = Reading::Open;
+        if client.ending == Ending::Ours {
             client.ending = Ending::AfterInput;
-            client.reading = Reading::Open;
-            self.again.push(Token::Client(request.client));
         }
+        self.again.push(Token::Client(key));
     }
 }
 

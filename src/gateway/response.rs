@@ -146,6 +146,7 @@ impl Gateway {
         self.recount(slot_key);
         self.feed();
         self.release(at, last);
+        self.let_finish(at);
         let client = self.requests.get(at).map(|request| request.client);
         let status = self.requests.get(at).map_or(0, |request| request.answer.status());
         self.end_request(at, Outcome::Answered, status);

@@ -9,11 +9,12 @@ use std::time::Duration;
 
 use mio::{Events, Poll};
 
-use super::channel::{Channel, ChannelError, Incoming};
+use super::channel::{Channel, ChannelError, Incoming, Outgoing};
 use super::client::Interest;
 use super::core::{Gateway, Token, watch};
 use super::seam::Seams;
 use crate::log;
+use crate::os::clock;
 use crate::wire::gateway::{FromGateway, ToGateway};
 
 /// Events that are taken from the kernel at once.
@@ -119,6 +120,7 @@ impl Server {
     /// `None` for an event: read again what is there.
     fn serve(&mut self, token: Token, event: Option<&mio::event::Event>) {
         let Some(gateway) = &mut self.gateway else { return };
+        gateway.now = clock::monotonic();
         let buffer = &mut self.buffer;
         match (token, event) {
             (Token::Channel, _) => {}
@@ -169,10 +171,11 @@ impl Server {
             gateway.outbox.push_back(FromGateway::Stopped);
         }
         while let Some(message) = gateway.outbox.front() {
-            if !self.channel.send(message)? {
-                break;
+            match self.channel.send(message)? {
+                Outgoing::Sent => drop(gateway.outbox.pop_front()),
+                Outgoing::Waits => break,
+                Outgoing::End => return Ok(Turn::Last),
             }
-            gateway.outbox.pop_front();
         }
         Ok(if over { Turn::Last } else { Turn::More })
     }

@@ -276,10 +276,7 @@ impl Stage {
     }
 
     pub fn connect(&self) -> UnixStream {
-        let stream = UnixStream::connect(&self.address).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream.set_write_timeout(Some(PATIENCE)).unwrap();
-        stream
+        connect(&self.address)
     }
 }
 
@@ -301,6 +298,14 @@ impl Drop for Stage {
         }
         let _ = fs::remove_dir_all(&self.directory);
     }
+}
+
+/// A client's connection to the pool at `address`.
+pub fn connect(address: &Path) -> UnixStream {
+    let stream = UnixStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_write_timeout(Some(PATIENCE)).unwrap();
+    stream
 }
 
 fn directory() -> PathBuf {
