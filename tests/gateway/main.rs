@@ -5,7 +5,9 @@
 mod basics;
 mod dispatch;
 mod failures;
+mod logs;
 mod peer;
 mod protocol;
 mod stage;
+mod status;
 mod workers;

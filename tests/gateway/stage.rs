@@ -73,11 +73,16 @@ pub fn settings() -> Settings {
 impl Stage {
     /// A pool with one Unix socket in front and no worker.
     pub fn new(settings: &Settings) -> Stage {
+        Stage::with_logs(settings, &[])
+    }
+
+    /// The same with the log files that the settings promise.
+    pub fn with_logs(settings: &Settings, logs: &[BorrowedFd<'_>]) -> Stage {
         let directory = directory();
         let address = directory.join("pool.sock");
         let listener = UnixListener::bind(&address).unwrap();
         let mut stage = Stage::bare(directory, address);
-        stage.configure(settings, &[listener.as_fd()]);
+        stage.configure(settings, &[&[listener.as_fd()], logs].concat());
         stage
     }
 
@@ -129,7 +134,12 @@ impl Stage {
     }
 
     pub fn say(&self, message: &ToGateway) {
-        fdpass::send(self.channel.as_fd(), &serde_json::to_vec(message).unwrap(), &[]).unwrap();
+        self.hand(message, &[]);
+    }
+
+    /// Says something with descriptors beside it.
+    pub fn hand(&self, message: &ToGateway, descriptors: &[BorrowedFd<'_>]) {
+        fdpass::send(self.channel.as_fd(), &serde_json::to_vec(message).unwrap(), descriptors).unwrap();
     }
 
     /// The next message that `wanted` picks; others are kept for later.
