@@ -84,22 +84,51 @@ fn every_request_is_one_line_however_it_ended() {
         ..logged("json")
     };
     let mut stage = Stage::with_logs(&settings, &[log.open().as_fd()]);
-    let slot = stage.slot();
+    end_in_every_way(&mut stage);
+    let report = stage.report();
+    assert_eq!((report.accepted, report.server_errors), (7, 4));
+    assert_eq!((report.queue_wait.count(), report.duration.count()), (4, 4), "those that a worker had");
 
-    let mut late = send(&stage, &get("/late"));
+    let lines: Vec<Value> = log.lines(7).iter().map(|line| json(line)).collect();
+    let text = |line: &Value, name: &str| line[name].as_str().unwrap().to_owned();
+    let told = |line: &Value| (text(line, "uri"), line["status"].as_u64().unwrap(), text(line, "outcome"));
+    let seen: Vec<_> = lines.iter().map(told).collect();
+    let wanted = [
+        ("/full", 503, "refused-full"),
+        ("/late", 503, "refused-late"),
+        ("/answered", 201, "answered"),
+        ("/broken", 502, "broken"),
+        ("/aborted", 0, "aborted"),
+        ("/ping", 200, "page"),
+        ("/timed-out", 504, "timed-out"),
+    ];
+    assert_eq!(seen, wanted.map(|(uri, status, outcome)| (uri.to_owned(), status, outcome.to_owned())));
+
+    let answered = &lines[2];
+    let pid = u64::from(std::process::id());
+    assert_eq!((answered["pid"].as_u64(), answered["slot"].as_u64()), (Some(pid), Some(0)));
+    assert_eq!((answered["generation"].as_u64(), answered["bytes_out"].as_u64()), (Some(3), Some(4)));
+    assert!(lines[1]["queue_wait"].as_f64().unwrap() >= 0.2 && lines[1]["pid"].is_null());
+    assert!(lines[6]["duration"].as_f64().unwrap() >= 0.7);
+}
+
+/// Requests of all fates.
+fn end_in_every_way(stage: &mut Stage) {
+    let slot = stage.slot();
+    let mut late = send(stage, &get("/late"));
     stage.until("waiting", |report| report.load.queued == 1);
     assert_eq!(ask(stage.connect(), &get("/full"), b"").status(), 503);
     assert_eq!(late.answer(1).status(), 503);
 
     let listener = stage.listener(slot);
     stage.claim(slot, 3);
-    let mut client = send(&stage, &get("/answered?a=b"));
+    let mut client = send(stage, &get("/answered?a=b"));
     let mut visit = Visit::accept(&listener);
     visit.request().unwrap();
     visit.reply(b"Status: 201 Created\r\n\r\nbody");
     assert_eq!(client.answer(1).status(), 201);
 
-    let mut client = send(&stage, &post("/broken", "0"));
+    let mut client = send(stage, &post("/broken", "0"));
     if visit.request().is_none() {
         visit = Visit::accept(&listener);
         visit.request().unwrap();
@@ -118,41 +147,9 @@ fn every_request_is_one_line_however_it_ended() {
     stage.until("idle", |report| report.load.idle == 1);
 
     assert_eq!(ask(stage.connect(), &get("/ping"), b"").body(), b"pong");
-    let mut client = send(&stage, &get("/timed-out"));
+    let mut client = send(stage, &get("/timed-out"));
     let _held = Visit::accept(&listener);
     assert_eq!(client.answer(1).status(), 504);
-
-    let report = stage.report();
-    let lines: Vec<Value> = log.lines(7).iter().map(|line| json(line)).collect();
-    let seen: Vec<_> = lines
-        .iter()
-        .map(|line| {
-            (
-                line["uri"].as_str().unwrap(),
-                line["status"].as_u64().unwrap(),
-                line["outcome"].as_str().unwrap(),
-            )
-        })
-        .collect();
-    let wanted = [
-        ("/full", 503, "refused-full"),
-        ("/late", 503, "refused-late"),
-        ("/answered", 201, "answered"),
-        ("/broken", 502, "broken"),
-        ("/aborted", 0, "aborted"),
-        ("/ping", 200, "page"),
-        ("/timed-out", 504, "timed-out"),
-    ];
-    assert_eq!(seen, wanted);
-    assert_eq!((report.accepted, report.server_errors), (7, 4));
-    assert_eq!((report.queue_wait.count(), report.duration.count()), (4, 4), "those that a worker had");
-
-    let answered = &lines[2];
-    let pid = u64::from(std::process::id());
-    assert_eq!((answered["pid"].as_u64(), answered["slot"].as_u64()), (Some(pid), Some(0)));
-    assert_eq!((answered["generation"].as_u64(), answered["bytes_out"].as_u64()), (Some(3), Some(4)));
-    assert!(lines[1]["queue_wait"].as_f64().unwrap() >= 0.2 && lines[1]["pid"].is_null());
-    assert!(lines[6]["duration"].as_f64().unwrap() >= 0.7);
 }
 
 #[test]
