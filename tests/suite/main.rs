@@ -8,6 +8,7 @@ mod bad_input;
 mod ctl;
 mod environment;
 mod first_run;
+mod fronts;
 mod logs;
 mod matrix;
 mod observation;

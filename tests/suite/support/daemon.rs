@@ -462,7 +462,10 @@ impl Fpmd {
         let left: Vec<_> =
             left.iter().map(|process| (process.pid, process::arguments(process.pid))).collect();
         assert!(left.is_empty(), "processes left: {left:?}");
-        let ours = |path: &Path| !path.ends_with("notify") && !path.starts_with(self.rig.dir.join("nginx"));
+        let ours = |path: &Path| {
+            !path.ends_with("notify")
+                && !["nginx", "front"].iter().any(|folder| path.starts_with(self.rig.dir.join(folder)))
+        };
         let sockets: Vec<PathBuf> = self.rig.dir.sockets().into_iter().filter(|path| ours(path)).collect();
         assert!(sockets.is_empty(), "sockets left: {sockets:?}");
     }

@@ -4,6 +4,7 @@
 pub mod daemon;
 pub mod dir;
 pub mod fastcgi;
+pub mod fronts;
 pub mod process;
 pub mod random;
 pub mod web;

@@ -9,6 +9,17 @@ use nix::sys::signal::Signal;
 use super::dir::Dir;
 use super::{process, wait_until, workers};
 
+/// How nginx speaks to a pool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Manner {
+    /// A connection a request, as nginx does by itself.
+    Plain,
+    /// Kept connections.
+    Kept,
+    /// A connection a request, which is passed on while it comes in.
+    Unbuffered,
+}
+
 /// A running nginx, ended on drop.
 pub struct Nginx {
     child: Child,
@@ -19,9 +30,14 @@ impl Nginx {
     /// One server that passes every request on: `/NAME/rest` to the pool behind `upstream`, as `/rest`.
     /// `upstreams`: name and address in nginx's words, `unix:/path` or `127.0.0.1:9000`.
     pub fn start(dir: &Dir, upstreams: &[(&str, String)]) -> Nginx {
+        Nginx::start_in(Manner::Plain, dir, upstreams)
+    }
+
+    /// As `start`.
+    pub fn start_in(manner: Manner, dir: &Dir, upstreams: &[(&str, String)]) -> Nginx {
         let (folder, socket) = (dir.join("nginx"), dir.join("nginx/http"));
         fs::create_dir_all(&folder).unwrap();
-        let config = dir.write("nginx/nginx.conf", &configuration(&folder, &socket, upstreams));
+        let config = dir.write("nginx/nginx.conf", &configuration(manner, &folder, &socket, upstreams));
         let child = Command::new("/usr/sbin/nginx")
             .arg("-c")
             .arg(config)
@@ -74,15 +90,22 @@ impl Drop for Nginx {
     }
 }
 
-fn configuration(folder: &Path, socket: &Path, upstreams: &[(&str, String)]) -> String {
+fn configuration(manner: Manner, folder: &Path, socket: &Path, upstreams: &[(&str, String)]) -> String {
     let folder = folder.display();
     // Started by root, nginx would give its workers to nobody, who may not open the pools' sockets.
     let user = if nix::unistd::geteuid().is_root() { "user root;" } else { "" };
     let script = workers::fixture("php/app.php");
-    let location = |(name, address): &(&str, String)| {
+    let manner_of_passing = match manner {
+        Manner::Plain => "",
+        Manner::Kept => "fastcgi_keep_conn on;",
+        Manner::Unbuffered => "fastcgi_request_buffering off; fastcgi_buffering off;",
+    };
+    let upstream =
+        |(name, address): &(&str, String)| format!("upstream {name} {{ server {address}; keepalive 16; }}\n");
+    let location = |(name, _): &(&str, String)| {
         format!(
             "location ~ ^/{name}(?<rest>/.*)$ {{
-                fastcgi_pass {address};
+                fastcgi_pass {name}; {manner_of_passing}
                 fastcgi_param SCRIPT_FILENAME {};
                 fastcgi_param REQUEST_URI $rest;
                 fastcgi_param PATH_INFO $rest;
@@ -99,14 +122,16 @@ fn configuration(folder: &Path, socket: &Path, upstreams: &[(&str, String)]) -> 
             script.display()
         )
     };
+    let named: String = upstreams.iter().map(upstream).collect();
     let locations: String = upstreams.iter().map(location).collect();
     format!(
         "{user} daemon off; worker_processes 1; pid {folder}/pid; error_log {folder}/error.log;
-        events {{ worker_connections 256; }}
+        events {{ worker_connections 1024; }}
         http {{
             access_log off; client_max_body_size 64m;
             client_body_temp_path {folder}/body; fastcgi_temp_path {folder}/fastcgi; proxy_temp_path {folder}/proxy;
             uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;
+            {named}
             server {{ listen unix:{}; {locations} }}
         }}\n",
         socket.display()
