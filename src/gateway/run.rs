@@ -14,7 +14,7 @@ use super::client::Interest;
 use super::core::{Gateway, Token, watch};
 use super::seam::Seams;
 use crate::log;
-use crate::os::clock;
+use crate::os::{clock, limits, signal};
 use crate::wire::gateway::{FromGateway, ToGateway};
 
 /// Events that are taken from the kernel at once.
@@ -32,6 +32,13 @@ pub fn main(seams: Seams) -> ExitCode {
     let target = crate::config::model::LogTarget::Journal;
     // Without a log there is nobody to tell.
     let _ = log::init(&log::Settings { target, ..log::Settings::stderr() });
+    if let Err(error) = signal::leave_signals_to_master() {
+        ::log::warn!("{error}");
+    }
+    // A connection takes one or two descriptors; what it may have beyond the usual 1024 the master has decided.
+    if let Err(error) = limits::raise_open_files() {
+        ::log::warn!("{error}");
+    }
     let started = io::stdin().as_fd().try_clone_to_owned().and_then(|channel| run(channel, seams));
     match started {
         Ok(()) => ExitCode::SUCCESS,

@@ -126,6 +126,29 @@ pub fn ignore_write_signals() -> Result<(), SignalError> {
     Ok(())
 }
 
+/// For a program that ends when its master says so or ends: a terminal's Ctrl-C and a service manager's SIGTERM to all of a
+/// unit's processes are for the master, which lets this program finish first. Write signals are ignored too.
+///
+/// # Errors
+/// Never on Linux.
+pub fn leave_signals_to_master() -> Result<(), SignalError> {
+    ignore_write_signals()?;
+    let for_master = [
+        NixSignal::SIGHUP,
+        NixSignal::SIGINT,
+        NixSignal::SIGQUIT,
+        NixSignal::SIGTERM,
+        NixSignal::SIGUSR1,
+        NixSignal::SIGUSR2,
+    ];
+    for signal in for_master {
+        // SAFETY: SIG_IGN runs no code of ours.
+        let result = unsafe { nix::sys::signal::signal(signal, SigHandler::SigIgn) };
+        result.map_err(|errno| SignalError::Ignore(errno.into()))?;
+    }
+    Ok(())
+}
+
 /// Why a signal was not sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SignalError {

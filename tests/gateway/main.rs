@@ -5,6 +5,7 @@
 mod basics;
 mod dispatch;
 mod failures;
+mod hostile;
 mod logs;
 mod peer;
 mod protocol;

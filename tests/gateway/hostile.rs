@@ -1,0 +1,142 @@
+//! Peers that send anything at all: the gateway neither ends nor stops serving the others.
+
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use fpmd::fcgi::body::Connection;
+
+use crate::peer::{Reader, Visit, ask, echo, get, post, request};
+use crate::stage::{Stage, settings};
+
+/// Numbers that look random and are the same each time.
+struct Dice(u64);
+
+impl Dice {
+    fn next(&mut self, below: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 % below as u64) as usize
+    }
+}
+
+/// Valid bytes with some of them changed, cut or repeated.
+fn spoil(dice: &mut Dice, mut bytes: Vec<u8>) -> Vec<u8> {
+    for _ in 0..dice.next(6) {
+        let at = dice.next(bytes.len());
+        match dice.next(3) {
+            0 => bytes[at] = dice.next(256) as u8,
+            1 => bytes.truncate(at + 1),
+            _ => {
+                let part = bytes[at..bytes.len().min(at + 30)].to_vec();
+                bytes.splice(at..at, part);
+            }
+        }
+    }
+    bytes
+}
+
+#[test]
+fn clients_that_send_anything_disturb_nobody() {
+    let mut settings = settings();
+    settings.request_terminate_timeout = Some(Duration::from_millis(300));
+    let mut stage = Stage::new(&settings);
+    for _ in 0..2 {
+        let slot = stage.slot();
+        echo(stage.listener(slot));
+        stage.claim(slot, 1);
+    }
+    let mut dice = Dice(88_172_645_463_325_252);
+    for round in 0..600 {
+        let mut bytes = Vec::new();
+        for id in 1..=1 + dice.next(3) {
+            let connection = if dice.next(2) == 0 { Connection::Keep } else { Connection::Close };
+            bytes.extend(request(id as u16, connection, &post("/h", "90"), &[b'x'; 90]));
+        }
+        let bytes = spoil(&mut dice, bytes);
+        let mut stream = stage.connect();
+        for part in bytes.chunks(1 + dice.next(400)) {
+            if stream.write_all(part).is_err() {
+                break;
+            }
+        }
+        if dice.next(3) == 0 {
+            stream.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
+            let _ = stream.read(&mut [0; 4096]);
+        }
+        drop(stream);
+        if round % 50 == 0 {
+            assert_eq!(ask(stage.connect(), &get("/well"), b"").body(), b"/well ");
+        }
+    }
+    let report = stage.until("quiet", |report| report.connections == 0 && report.load.busy == 0);
+    assert_eq!((report.load.queued, report.load.idle), (0, 2), "{report:?}");
+}
+
+#[test]
+fn workers_that_send_anything_cost_only_their_own_requests() {
+    let mut stage = Stage::new(&settings());
+    let slot = stage.slot();
+    let listener = stage.listener(slot);
+    stage.claim(slot, 1);
+    std::thread::spawn(move || {
+        let mut dice = Dice(1_234_567_891);
+        while let Ok((stream, _)) = listener.accept() {
+            let mut visit = Visit { reader: Reader::new(stream.try_clone().unwrap()), stream };
+            while visit.request().is_some() {
+                let (mine, theirs) = UnixStream::pair().unwrap();
+                let mut copy = Visit { reader: Reader::new(theirs.try_clone().unwrap()), stream: theirs };
+                copy.reply(b"Status: 200\r\n\r\nan answer as it should be");
+                drop(copy);
+                let mut answer = Vec::new();
+                let mut mine = mine;
+                mine.read_to_end(&mut answer).unwrap();
+                let spoilt = dice.next(2) == 0;
+                let answer = if spoilt { spoil(&mut dice, answer) } else { answer };
+                if visit.stream.write_all(&answer).is_err() || spoilt {
+                    break;
+                }
+            }
+        }
+    });
+    let mut well = 0;
+    for _ in 0..150 {
+        let answer = ask(stage.connect(), &post("/w", "1"), b"x");
+        well += u32::from(answer.body() == b"an answer as it should be" && answer.end.is_some());
+    }
+    assert!(well >= 50, "{well} answers of 150 came through");
+    let report = stage.until("quiet", |report| report.connections == 0 && report.load.idle == 1);
+    assert_eq!(report.accepted, 150);
+}
+
+#[test]
+fn a_crowd_of_idle_connections_costs_nothing_and_a_shortage_of_descriptors_passes() {
+    let mut stage = Stage::new(&settings());
+    let slot = stage.slot();
+    echo(stage.listener(slot));
+    stage.claim(slot, 1);
+    assert_eq!(ask(stage.connect(), &get("/before"), b"").body(), b"/before ");
+    let status = |what: &str| {
+        let text = std::fs::read_to_string(format!("/proc/{}/status", stage.pid())).unwrap();
+        let line = text.lines().find(|line| line.starts_with(what)).unwrap().to_owned();
+        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap()
+    };
+    let before = status("VmRSS");
+    let crowd: Vec<UnixStream> = (0..400).map(|_| stage.connect()).collect();
+    assert_eq!(ask(stage.connect(), &get("/among"), b"").body(), b"/among ");
+    assert!(status("VmRSS") - before < 1024, "kB for 400 idle connections");
+
+    // No more descriptors than there are: who comes now waits.
+    let limit = std::process::Command::new("prlimit")
+        .args([format!("--pid={}", stage.pid()), "--nofile=412:412".into()])
+        .status();
+    if !limit.is_ok_and(|status| status.success()) {
+        return eprintln!("prlimit is not installed or may not be used: left out");
+    }
+    let more: Vec<UnixStream> = (0..20).map(|_| stage.connect()).collect();
+    stage.logged("cannot accept connections for a moment");
+    drop(more);
+    drop(crowd);
+    assert_eq!(ask(stage.connect(), &get("/after"), b"").body(), b"/after ");
+}
