@@ -36,6 +36,9 @@ pub(super) const POOL_ONLY: [&str; 15] = [
 /// Settings of `[pool.NAME.pm]` that need the gateway.
 pub(super) const PM_ONLY: [&str; 1] = ["max_requests_jitter"];
 
+/// Networks that a gateway can be told.
+const MOST_CLIENTS: usize = 1000;
+
 /// What a pool's gateway settings are judged against.
 pub(super) struct Around<'a> {
     pub host: &'a dyn Host,
@@ -87,7 +90,7 @@ fn settings(report: &mut Report, table: &Table<'_>, pm: Option<&Table<'_>>, arou
         status_path,
         ping_path,
         ping_response: table.value(report, "ping_response", |report, item| {
-            let text = item.text(report)?;
+            let text = short(report, item)?;
             if text.is_empty() {
                 item.refuse(report, "is empty; write what the page says")
             } else {
@@ -121,6 +124,10 @@ fn clients(report: &mut Report, table: &Table<'_>, listen: Option<&[ListenAddres
             let text = item.text(report)?;
             Network::parse(&text).map_err(|sentence| item.refuse::<()>(report, sentence)).ok()
         };
+        if items.len() > MOST_CLIENTS {
+            let sentence = format!("has {} entries; {MOST_CLIENTS} are allowed", items.len());
+            return item.refuse(report, sentence);
+        }
         let networks: Vec<Option<Network>> = items.iter().map(&mut read).collect();
         networks.into_iter().collect()
     });
@@ -147,7 +154,7 @@ fn pages(report: &mut Report, table: &Table<'_>) -> (Option<String>, Option<Stri
 
 /// php-fpm's rules: begins with a slash, two characters at least, and nothing that a URL would have to escape.
 fn url_path(report: &mut Report, item: &Item<'_>) -> Option<String> {
-    let text = item.text(report)?;
+    let text = short(report, item)?;
     if !text.starts_with('/') || text.len() < 2 {
         return item
             .refuse(report, format!("'{text}' is not the path of a page; write a path such as \"/status\""));
@@ -160,8 +167,18 @@ fn url_path(report: &mut Report, item: &Item<'_>) -> Option<String> {
     Some(text)
 }
 
-fn access_format(report: &mut Report, item: &Item<'_>) -> Option<String> {
+/// A text of a length that a gateway can be told.
+fn short(report: &mut Report, item: &Item<'_>) -> Option<String> {
+    const LONGEST: usize = 4096;
     let text = item.text(report)?;
+    match text.len() {
+        0..=LONGEST => Some(text),
+        length => item.refuse(report, format!("has {length} bytes; {LONGEST} are allowed")),
+    }
+}
+
+fn access_format(report: &mut Report, item: &Item<'_>) -> Option<String> {
+    let text = short(report, item)?;
     if text.is_empty() {
         return item.refuse(report, "is empty; write php-fpm's letters, or \"json\"");
     }

@@ -13,7 +13,7 @@ use super::seam::LogFiles;
 use super::slot::{Last, Slot, State, Worker};
 use crate::ids::{SlotId, WorkerId};
 use crate::os::stream::prepare_listener;
-use crate::wire::gateway::{FromGateway, Settings, ToGateway, VERSION};
+use crate::wire::gateway::{FromGateway, Settings, ToGateway, VERSION, WORKERS_AT_ONCE};
 
 impl Gateway {
     /// Does what the master says. `descriptors` came with it.
@@ -33,7 +33,11 @@ impl Gateway {
             }
             ToGateway::Facts(facts) => self.facts = facts,
             ToGateway::Ask { number } => {
-                let report = Box::new(self.report());
+                let mut report = Box::new(self.report());
+                while report.workers.len() > WORKERS_AT_ONCE {
+                    let workers = report.workers.drain(..WORKERS_AT_ONCE).collect();
+                    self.outbox.push_back(FromGateway::Workers { number, workers });
+                }
                 self.outbox.push_back(FromGateway::Report { number, report });
             }
             ToGateway::Stop { within } => self.stop(within),

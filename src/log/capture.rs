@@ -223,8 +223,9 @@ impl<'a> Output<'a> {
                 out
             }
             Output::Ours(source, _, text) => {
-                let mut out = format!("[pool {}] gateway: ", source.pool);
-                line::escape_bytes(&mut out, text);
+                let pool = format!("[pool {}] ", source.pool);
+                let mut out = format!("{pool}gateway: ");
+                line::escape_bytes(&mut out, text.strip_prefix(pool.as_bytes()).unwrap_or(text));
                 out
             }
             Output::Dropping(source) => {
@@ -333,6 +334,7 @@ mod tests {
             fed(&mut capture, b"<4>slow client\x1b\n", START),
             ["[pool www] gateway: slow client\\u{1b}"]
         );
+        assert_eq!(fed(&mut capture, b"<4>[pool www] late\n", START), ["[pool www] gateway: late"]);
         assert_eq!(prefixed(b"<4>x"), (::log::Level::Warn, &b"x"[..]));
         assert_eq!(prefixed(b"<6>x"), (::log::Level::Info, &b"x"[..]));
         assert_eq!(prefixed(b"<7>x"), (::log::Level::Debug, &b"x"[..]));

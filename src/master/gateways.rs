@@ -340,6 +340,11 @@ impl Gateways {
         self.pools.iter().filter(|(_, gateway)| is_due(gateway)).map(|(pool, _)| pool.clone()).collect()
     }
 
+    /// Until when the pool has no gateway, as they keep ending.
+    pub fn rests_until(&self, pool: &PoolName) -> Option<Moment> {
+        self.pools.get(pool)?.rests_until()
+    }
+
     /// When the next one is to be started.
     pub fn next_start(&self) -> Option<Moment> {
         self.pools.values().filter_map(Gateway::rests_until).min()

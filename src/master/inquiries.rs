@@ -10,7 +10,7 @@ use super::run::Timer;
 use crate::ids::{PoolName, Ticket};
 use crate::os::clock;
 use crate::wire::control::Reply;
-use crate::wire::gateway::{Report, ToGateway};
+use crate::wire::gateway::{Report, ToGateway, WorkerReport};
 
 /// How long a gateway may take to answer. One that works does so within a turn of its loop.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -31,6 +31,8 @@ struct Inquiry {
     /// `None` is every pool.
     pool: Option<PoolName>,
     missing: BTreeSet<PoolName>,
+    /// Workers of reports that are not complete yet.
+    parts: BTreeMap<PoolName, Vec<WorkerReport>>,
     reports: Reports,
 }
 
@@ -38,14 +40,25 @@ impl Inquiries {
     /// Notes a question; its number.
     fn open(&mut self, client: u64, pool: Option<PoolName>, missing: BTreeSet<PoolName>) -> u64 {
         self.last += 1;
-        self.open.insert(self.last, Inquiry { client, pool, missing, reports: Reports::new() });
+        self.open.insert(
+            self.last,
+            Inquiry { client, pool, missing, parts: BTreeMap::new(), reports: Reports::new() },
+        );
         self.last
     }
 
+    /// The first part of an answer.
+    pub fn note_workers(&mut self, number: u64, pool: &PoolName, workers: Vec<WorkerReport>) {
+        if let Some(inquiry) = self.open.get_mut(&number).filter(|inquiry| inquiry.missing.contains(pool)) {
+            inquiry.parts.entry(pool.clone()).or_default().extend(workers);
+        }
+    }
+
     /// A gateway has answered; true if it was the last that was waited for. An answer that comes too late is none.
-    fn answer(&mut self, number: u64, pool: &PoolName, report: Report) -> bool {
+    fn answer(&mut self, number: u64, pool: &PoolName, mut report: Report) -> bool {
         let Some(inquiry) = self.open.get_mut(&number) else { return false };
         if inquiry.missing.remove(pool) {
+            report.workers.splice(..0, inquiry.parts.remove(pool).unwrap_or_default());
             inquiry.reports.insert(pool.clone(), report);
         }
         inquiry.missing.is_empty()
@@ -112,6 +125,7 @@ impl Master {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ids::{Pid, SlotId, WorkerId};
 
     fn pools(names: &[&str]) -> BTreeSet<PoolName> {
         names.iter().map(|name| PoolName::new(name).unwrap()).collect()
@@ -129,6 +143,30 @@ mod tests {
         assert!(!inquiries.answer(number + 1, &name("b"), Report::default()));
         assert!(inquiries.answer(number, &name("b"), Report { accepted: 9, ..Report::default() }));
         assert_eq!(inquiries.open[&number].reports[&name("b")].accepted, 9);
+    }
+
+    #[test]
+    fn a_long_answer_comes_in_parts() {
+        let mut inquiries = Inquiries::default();
+        let number = inquiries.open(7, None, pools(&["a"]));
+        let worker = |slot| WorkerReport {
+            slot: SlotId(slot),
+            worker: WorkerId(1),
+            pid: Pid::new(1).unwrap(),
+            state: "Idle".into(),
+            requests: 0,
+            current: 0,
+        };
+        inquiries.note_workers(number, &name("a"), vec![worker(0), worker(1)]);
+        inquiries.note_workers(number, &name("b"), vec![worker(9)]);
+        inquiries.note_workers(number, &name("a"), vec![worker(2)]);
+        assert!(inquiries.answer(
+            number,
+            &name("a"),
+            Report { workers: vec![worker(3)], ..Report::default() }
+        ));
+        let slots = inquiries.open[&number].reports[&name("a")].workers.iter().map(|worker| worker.slot.0);
+        assert_eq!(slots.collect::<Vec<_>>(), [0, 1, 2, 3]);
     }
 
     #[test]

@@ -168,6 +168,7 @@ impl Master {
             }
             // Pools are static: their number of workers does not follow demand.
             FromGateway::Load(_) => {}
+            FromGateway::Workers { number, workers } => self.inquiries.note_workers(number, pool, workers),
             FromGateway::Report { number, report } => self.on_gateway_report(pool, number, *report),
             FromGateway::Stopped => log::debug!("[pool {pool}] gateway has served what it had"),
         }

@@ -15,7 +15,7 @@ use crate::os::{clock, procfs};
 use crate::status::snapshot::{
     Activity, GatewaySnapshot, ListenerSnapshot, PoolSnapshot, Snapshot, WorkerSnapshot,
 };
-use crate::supervise::{PoolView, WorkerView};
+use crate::supervise::{PoolState, PoolView, WorkerView};
 use crate::wire::gateway::{Report, WorkerReport};
 
 impl Master {
@@ -64,9 +64,11 @@ impl Master {
         let count = |wanted: fn(Activity) -> bool| {
             u32::try_from(workers.iter().filter(|worker| wanted(worker.activity)).count()).unwrap_or(u32::MAX)
         };
+        let gateway_retry = self.gateways.rests_until(&view.name).filter(|_| view.state.is_up());
+        let retry_at = gateway_retry.or(view.retry_at);
         PoolSnapshot {
-            state: view.state.to_string(),
-            retry_in: view.retry_at.map(|moment| moment.since(now).as_secs_f64()),
+            state: gateway_retry.map_or(view.state, |_| PoolState::BackingOff).to_string(),
+            retry_in: retry_at.map(|moment| moment.since(now).as_secs_f64()),
             process_manager: match settings.as_ref().map(|pool| pool.pm.mode) {
                 Some(PmMode::Static) | None => "static".to_owned(),
             },
@@ -90,7 +92,7 @@ impl Master {
                 gateway_snapshot(report, pid, limit)
             }),
             workers,
-            reason: view.reason,
+            reason: gateway_retry.map(|_| NO_GATEWAY.to_owned()).or(view.reason),
             name: view.name,
         }
     }
@@ -122,6 +124,8 @@ impl Master {
 
 /// How the activity of workers is known that a gateway gives their requests.
 const EXACT: &str = "exact, by the gateway";
+/// Why a pool is backing off whose workers are well.
+const NO_GATEWAY: &str = "its gateway keeps ending; the log says how";
 /// And where it does not say so in time.
 const NO_ANSWER: &str = "unknown: the gateway does not answer";
 

@@ -199,6 +199,16 @@ impl fmt::Display for DaemonState {
     }
 }
 
+impl PoolState {
+    /// Whether workers are there or on their way, for all that the supervisor knows.
+    pub fn is_up(self) -> bool {
+        match self {
+            PoolState::Starting | PoolState::Running | PoolState::Reloading => true,
+            PoolState::BackingOff | PoolState::Stopping | PoolState::Stopped | PoolState::Failed => false,
+        }
+    }
+}
+
 impl fmt::Display for PoolState {
     /// The words of the status.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

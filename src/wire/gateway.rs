@@ -17,6 +17,9 @@ pub const VERSION: u32 = 1;
 /// The longest packet, bytes. Settings are the largest message and stay far below it.
 pub const MAX_PACKET: usize = 128 * 1024;
 
+/// The most workers in one packet: a report on each is about 110 bytes long.
+pub const WORKERS_AT_ONCE: usize = 500;
+
 /// The most descriptors beside one message: the kernel's limit is 253.
 pub const MAX_DESCRIPTORS: usize = 64;
 
@@ -124,6 +127,13 @@ pub enum FromGateway {
     },
     /// Demand, whenever the queue becomes empty or non-empty or the idle count reaches or leaves 0.
     Load(Load),
+    /// Workers of a report that are too many for one packet; comes before it, as often as it takes.
+    Workers {
+        /// The number that was asked with.
+        number: u64,
+        /// The next ones, in the order of their slots; `WORKERS_AT_ONCE` at most.
+        workers: Vec<WorkerReport>,
+    },
     /// The answer to `Ask`.
     Report {
         /// The number that was asked with.
@@ -263,7 +273,7 @@ pub struct Report {
     /// How long requests took from their dispatch to the end.
     #[serde(default)]
     pub duration: Histogram,
-    /// The workers, in the order of their slots.
+    /// The workers, in the order of their slots; the last of them, where `FromGateway::Workers` brought the others.
     pub workers: Vec<WorkerReport>,
 }
 

@@ -9,6 +9,8 @@ mod ctl;
 mod environment;
 mod first_run;
 mod fronts;
+mod gateway_life;
+mod gateway_limits;
 mod logs;
 mod matrix;
 mod observation;

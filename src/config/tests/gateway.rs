@@ -169,6 +169,20 @@ fn clients_are_judged_by_address_over_tcp_only() {
 }
 
 #[test]
+fn what_a_gateway_cannot_be_told_is_refused() {
+    let long = "x".repeat(5000);
+    assert_eq!(
+        mistake(&format!("ping_response = \"{long}\"")),
+        "f:6:17: pool.www.ping_response: has 5000 bytes; 4096 are allowed"
+    );
+    let many = vec!["\"10.0.0.1\""; 1001].join(",");
+    assert_eq!(
+        mistake(&format!("allowed_clients = [{many}]")),
+        "f:6:19: pool.www.allowed_clients: has 1001 entries; 1000 are allowed"
+    );
+}
+
+#[test]
 fn gateways_of_root_are_somebody_else() {
     let name = |text: &str| config(text).global.gateway_user.map(|user| user.name);
     assert_eq!(name(POOL).as_deref(), Some("nobody"));
