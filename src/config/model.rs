@@ -8,6 +8,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::ids::{Gid, PoolName, Signal, Uid};
 
 pub use super::network::Network;
@@ -86,7 +88,7 @@ pub enum LogFormat {
 }
 
 /// A user that exists: both forms, as the file named it and as the kernel knows it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct User {
     /// The name, or the number where the file gave a number that has no name.
     pub name: String,
@@ -99,7 +101,7 @@ pub struct User {
 }
 
 /// A group that exists.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Group {
     /// The name, or the number where the file gave a number that has no name.
     pub name: String,

@@ -17,7 +17,7 @@ use mio::{Interest, Registry};
 pub use self::bind::ControlError;
 use crate::event::token::Token;
 use crate::ids::{Gid, Ticket};
-use crate::os::users;
+use crate::os::{aside, users};
 use crate::wire::control::{Reply, Request};
 use crate::wire::frame::{self, Decoder};
 
@@ -258,7 +258,8 @@ fn is_member(uid: u32, primary: Gid, group: Gid) -> bool {
         let user = users::user(&uid.to_string()).ok()?;
         users::supplementary_groups(&user, primary).ok()
     };
-    primary == group || groups().is_some_and(|groups| groups.contains(&group))
+    primary == group
+        || aside::ask(groups).is_ok_and(|groups| groups.is_some_and(|groups| groups.contains(&group)))
 }
 
 /// A whole request, or `Err` with the reason that the client should hear, or without one if it is gone.

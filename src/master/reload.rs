@@ -6,10 +6,10 @@ use std::time::Duration;
 use super::Master;
 use super::source::Source;
 use crate::config::model::{Config, Dispatch, Global, KnownWorker, Pool};
-use crate::config::{self, Errors};
+use crate::config::{self, Errors, Host};
 use crate::ids::{PoolName, Ticket};
 use crate::log;
-use crate::os::host::Machine;
+use crate::os::host::Resident;
 use crate::supervise::event::{Event, Intake, PoolPlan};
 
 /// A checked configuration and the pools of it that are to be put in force.
@@ -32,10 +32,11 @@ impl Change {
 /// # Errors
 /// Every mistake in it.
 pub fn load(source: &Source) -> Result<Config, Errors> {
-    match source {
-        Source::File(path) => config::load(path, &Machine),
-        Source::Text { name, text } => config::load_text(name, text, &Machine),
-    }
+    let load = |host: &dyn Host| match source {
+        Source::File(path) => config::load(path, host),
+        Source::Text { name, text } => config::load_text(name, text, host),
+    };
+    load(&Resident::prepared(|host| drop(load(host))))
 }
 
 /// Reads the configuration again for a reload of these pools; none named is all.

@@ -10,14 +10,14 @@ use super::Master;
 use super::environment::worker_environment;
 use super::seats::Seat;
 use super::workers::Worker;
-use crate::config::model::Pool;
+use crate::config::model::{Pool, User};
 use crate::event;
 use crate::event::token::Token;
 use crate::ids::{Generation, Gid, PoolName, Signal, WorkerId};
 use crate::log::capture::{Capture, Form, Limits, Source, Stream};
 use crate::os::activity::Trail;
 use crate::os::process::{self, Child, Descriptors, EnvironmentBlock, OpenFiles, Output, Session, Spawn};
-use crate::os::{clock, users};
+use crate::os::{aside, clock, users};
 
 /// Starts a worker and watches its pipes; the caller enters it in the table.
 ///
@@ -124,13 +124,16 @@ fn identity(pool: &Pool) -> Result<(Option<Gid>, Option<Vec<Gid>>), String> {
     }
     let groups = match (&pool.supplementary_groups, &pool.user, gid) {
         (Some(groups), _, _) => Some(groups.iter().map(|group| group.gid).collect()),
-        (None, Some(user), Some(gid)) => {
-            Some(users::supplementary_groups(user, gid).map_err(|error| error.to_string())?)
-        }
+        (None, Some(user), Some(gid)) => Some(supplementary_groups(user, gid)?),
         (None, Some(_), None) => Some(Vec::new()),
         (None, None, _) => None,
     };
     Ok((gid, groups))
+}
+
+fn supplementary_groups(user: &User, gid: Gid) -> Result<Vec<Gid>, String> {
+    let answer = aside::ask(|| users::supplementary_groups(user, gid).map_err(|error| error.to_string()));
+    answer.map_err(|error| error.to_string())?
 }
 
 /// A worker's FD 1 and 2.

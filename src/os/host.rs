@@ -1,5 +1,7 @@
 //! The machine for `config`: files, users and programs as they are. Looks, and changes nothing. path_resolution(7).
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::{self, File, Metadata};
 use std::io::{self, ErrorKind, Read};
@@ -9,6 +11,7 @@ use std::path::{Component, Path, PathBuf};
 use crate::config::host::{Host, ReadError, Unusable};
 use crate::config::model::{Group, User};
 use crate::ids::Uid;
+use crate::os::aside;
 use crate::os::errno::Cause;
 use crate::os::users::{self, UserError};
 use crate::wire::place;
@@ -22,6 +25,103 @@ const MOST_LINKS: usize = 40;
 /// The machine that we are on.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Machine;
+
+/// The machine for a program that stays: what the user database loads and waits for is a short-lived child's, see `aside`.
+#[derive(Debug, Default)]
+pub struct Resident {
+    users: Answers<User>,
+    groups: Answers<Group>,
+}
+
+/// What the user database said, by name.
+type Answers<T> = RefCell<BTreeMap<String, Result<Option<T>, String>>>;
+
+impl Resident {
+    /// One that knows already what `load` will ask: a child runs it once and brings the answers, all in one go.
+    pub fn prepared(load: impl FnOnce(&dyn Host)) -> Resident {
+        let asked = aside::ask(|| {
+            let recorder = Recorder::default();
+            load(&recorder);
+            (recorder.0.users, recorder.0.groups)
+        });
+        // What is missing then is asked one by one, and fails there for the same reason.
+        asked.map_or_else(|_| Resident::default(), |(users, groups)| Resident { users, groups })
+    }
+
+    fn user_of(
+        &self,
+        name: &str,
+        ask: impl FnOnce() -> Result<Option<User>, String>,
+    ) -> Result<Option<User>, String> {
+        self.users.borrow_mut().entry(name.to_owned()).or_insert_with(ask).clone()
+    }
+
+    fn group_of(
+        &self,
+        name: &str,
+        ask: impl FnOnce() -> Result<Option<Group>, String>,
+    ) -> Result<Option<Group>, String> {
+        self.groups.borrow_mut().entry(name.to_owned()).or_insert_with(ask).clone()
+    }
+}
+
+/// Asks the database itself and notes the answers.
+#[derive(Debug, Default)]
+struct Recorder(Resident);
+
+macro_rules! looks_like_the_machine {
+    () => {
+        fn read(&self, path: &Path) -> Result<String, ReadError> {
+            Machine.read(path)
+        }
+
+        fn entries(&self, directory: &Path) -> Result<Vec<String>, ReadError> {
+            Machine.entries(directory)
+        }
+
+        fn executable(&self, root: Option<&Path>, program: &Path) -> Result<(), Unusable> {
+            Machine.executable(root, program)
+        }
+
+        fn is_directory(&self, root: Option<&Path>, path: &Path) -> bool {
+            Machine.is_directory(root, path)
+        }
+
+        fn uid(&self) -> Uid {
+            Machine.uid()
+        }
+
+        fn default_runtime_dir(&self) -> PathBuf {
+            Machine.default_runtime_dir()
+        }
+    };
+}
+
+impl Host for Recorder {
+    looks_like_the_machine!();
+
+    fn user(&self, name: &str) -> Result<Option<User>, String> {
+        self.0.user_of(name, || Machine.user(name))
+    }
+
+    fn group(&self, name: &str) -> Result<Option<Group>, String> {
+        self.0.group_of(name, || Machine.group(name))
+    }
+}
+
+impl Host for Resident {
+    looks_like_the_machine!();
+
+    fn user(&self, name: &str) -> Result<Option<User>, String> {
+        let aside = || aside::ask(|| Machine.user(name)).unwrap_or_else(|error| Err(error.to_string()));
+        self.user_of(name, aside)
+    }
+
+    fn group(&self, name: &str) -> Result<Option<Group>, String> {
+        let aside = || aside::ask(|| Machine.group(name)).unwrap_or_else(|error| Err(error.to_string()));
+        self.group_of(name, aside)
+    }
+}
 
 impl Host for Machine {
     fn read(&self, path: &Path) -> Result<String, ReadError> {
