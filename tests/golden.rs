@@ -8,7 +8,7 @@ use std::path::Path;
 
 use fpmd::ids::{Generation, Pid, PoolName, WorkerId};
 use fpmd::status::snapshot::{
-    Activity, GatewaySnapshot, ListenerSnapshot, PoolSnapshot, Snapshot, WorkerSnapshot,
+    Activity, GatewaySnapshot, ListenerSnapshot, PoolSnapshot, Snapshot, SpansSnapshot, WorkerSnapshot,
 };
 use fpmd::status::text::{Colours, Detail, Style, list, render};
 use fpmd::status::{json, text};
@@ -132,6 +132,24 @@ fn routed() -> Snapshot {
         aborted: 6,
         server_errors: 12,
         connections: 9,
+        refused_client: 1,
+        refused_protocol: 8,
+        queue_wait: SpansSnapshot {
+            count: 123_400,
+            sum: 2_000_000,
+            p50: 100,
+            p90: 250,
+            p99: 25_000,
+            max: 81_000,
+        },
+        duration: SpansSnapshot {
+            count: 123_400,
+            sum: 900_000_000,
+            p50: 2_500,
+            p90: 50_000,
+            p99: 1_000_000,
+            max: 312_000_000,
+        },
     });
     www.workers = vec![
         WorkerSnapshot { requests: Some(99_000), ..worker(9, Activity::Busy, Some((1, 58_720_256, 312.4))) },

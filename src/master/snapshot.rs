@@ -188,6 +188,10 @@ fn gateway_snapshot(report: &Report, pid: Pid, queue_limit: u32) -> GatewaySnaps
         aborted: report.aborted,
         server_errors: report.server_errors,
         connections: report.connections,
+        refused_client: report.refused_client,
+        refused_protocol: report.refused_protocol,
+        queue_wait: (&report.queue_wait).into(),
+        duration: (&report.duration).into(),
     }
 }
 

@@ -22,6 +22,15 @@ pub fn fine_span(seconds: f64) -> String {
     }
 }
 
+/// `0.1ms`, `25ms`, then as `fine_span`.
+pub fn micros(micros: u64) -> String {
+    match micros {
+        0..10_000 => format!("{}.{}ms", micros / 1000, micros % 1000 / 100),
+        10_000..1_000_000 => format!("{}ms", micros / 1000),
+        _ => fine_span(std::time::Duration::from_micros(micros).as_secs_f64()),
+    }
+}
+
 /// `812B`, `9.8K`, `512K`, `1.2M`: powers of 1024, two or three digits.
 #[allow(clippy::cast_precision_loss)] // Three digits are shown.
 pub fn size(bytes: u64) -> String {
@@ -50,6 +59,15 @@ pub fn harmless(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn microseconds_are_read_as_what_they_amount_to() {
+        for (number, text) in
+            [(0, "0.0ms"), (250, "0.2ms"), (9_999, "9.9ms"), (25_000, "25ms"), (1_250_000, "1.25s")]
+        {
+            assert_eq!(micros(number), text);
+        }
+    }
 
     #[test]
     fn spans_have_two_units() {

@@ -4,6 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::histogram::Histogram;
 use crate::ids::{Generation, Pid, PoolName, WorkerId};
 
 /// The daemon with its pools.
@@ -109,6 +110,48 @@ pub struct GatewaySnapshot {
     pub server_errors: u64,
     /// Client connections that are open.
     pub connections: u32,
+    /// Connections refused because of their address.
+    #[serde(default)]
+    pub refused_client: u64,
+    /// Connections closed because they broke the protocol.
+    #[serde(default)]
+    pub refused_protocol: u64,
+    /// How long requests waited for a worker.
+    #[serde(default)]
+    pub queue_wait: SpansSnapshot,
+    /// How long their workers then had them.
+    #[serde(default)]
+    pub duration: SpansSnapshot,
+}
+
+/// How long things took, microseconds. A percentile is the bound of a bucket that so many of a hundred did not exceed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SpansSnapshot {
+    /// How many.
+    pub count: u64,
+    /// All together.
+    pub sum: u64,
+    /// The half.
+    pub p50: u64,
+    /// Nine of ten.
+    pub p90: u64,
+    /// All but one of a hundred.
+    pub p99: u64,
+    /// The longest.
+    pub max: u64,
+}
+
+impl From<&Histogram> for SpansSnapshot {
+    fn from(spans: &Histogram) -> SpansSnapshot {
+        SpansSnapshot {
+            count: spans.count(),
+            sum: spans.sum(),
+            p50: spans.percentile(50),
+            p90: spans.percentile(90),
+            p99: spans.percentile(99),
+            max: spans.max(),
+        }
+    }
 }
 
 /// One listening socket.

@@ -2,8 +2,10 @@
 //! Programs read `json`; this form may change.
 
 pub use super::human::harmless;
-use super::human::{fine_span, size, span};
-use super::snapshot::{Activity, GatewaySnapshot, ListenerSnapshot, PoolSnapshot, Snapshot, WorkerSnapshot};
+use super::human::{fine_span, micros, size, span};
+use super::snapshot::{
+    Activity, GatewaySnapshot, ListenerSnapshot, PoolSnapshot, Snapshot, SpansSnapshot, WorkerSnapshot,
+};
 use super::table::{self, Align, Cell, Column, Paint};
 
 /// How the text is made up.
@@ -198,7 +200,7 @@ fn pool_detail(pool: &PoolSnapshot, style: Style) -> Vec<String> {
     lines
 }
 
-fn gateway_lines(gateway: &GatewaySnapshot) -> [String; 2] {
+fn gateway_lines(gateway: &GatewaySnapshot) -> [String; 4] {
     [
         format!(
             "gateway {}: {} requests on {} connections, {} waiting (at most {}), at most {} workers busy",
@@ -213,13 +215,27 @@ fn gateway_lines(gateway: &GatewaySnapshot) -> [String; 2] {
             "{} slow, {} timed out, {} refused, {} retried, {} broken, {} aborted, {} server errors",
             gateway.slow_requests,
             gateway.timed_out,
-            gateway.refused_full.saturating_add(gateway.refused_late),
+            refused(gateway),
             gateway.retried,
             gateway.broken,
             gateway.aborted,
             gateway.server_errors,
         ),
+        format!("waited for a worker: {}", spans(&gateway.queue_wait)),
+        format!("time at the worker: {}", spans(&gateway.duration)),
     ]
+}
+
+/// Requests and connections.
+fn refused(gateway: &GatewaySnapshot) -> u64 {
+    let parts =
+        [gateway.refused_full, gateway.refused_late, gateway.refused_client, gateway.refused_protocol];
+    parts.into_iter().fold(0, u64::saturating_add)
+}
+
+fn spans(spans: &SpansSnapshot) -> String {
+    let [p50, p90, p99, max] = [spans.p50, spans.p90, spans.p99, spans.max].map(micros);
+    format!("50% within {p50}, 90% {p90}, 99% {p99}, at most {max}")
 }
 
 fn worker_row(worker: &WorkerSnapshot, served: bool, style: Style) -> [Cell; 8] {
