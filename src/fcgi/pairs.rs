@@ -49,6 +49,11 @@ impl<'a> Pairs<'a> {
         Pairs(content)
     }
 
+    /// Bytes that have not been read yet.
+    pub fn left(&self) -> usize {
+        self.0.len()
+    }
+
     fn pair(&mut self) -> Option<(&'a [u8], &'a [u8])> {
         let name = length(&mut self.0)?;
         let value = length(&mut self.0)?;

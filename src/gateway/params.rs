@@ -6,10 +6,24 @@ use std::borrow::Cow;
 
 use crate::fcgi::pairs::{PairError, Pairs};
 
+/// Names that are looked up for every request: found once, when the stream is complete.
+const KNOWN: [&str; 8] = [
+    "REQUEST_METHOD",
+    "REQUEST_URI",
+    "QUERY_STRING",
+    "SCRIPT_NAME",
+    "SCRIPT_FILENAME",
+    "REMOTE_USER",
+    "CONTENT_LENGTH",
+    "REMOTE_ADDR",
+];
+
 /// The parameters of one request, as the web server sent them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Params {
     bytes: Vec<u8>,
+    /// Where the values of `KNOWN` are; only after `check`.
+    known: Option<[Option<(usize, usize)>; KNOWN.len()]>,
 }
 
 impl Params {
@@ -22,6 +36,7 @@ impl Params {
             return Err(PairError::TooMany(bound));
         }
         self.bytes.extend_from_slice(content);
+        self.known = None;
         Ok(())
     }
 
@@ -29,8 +44,20 @@ impl Params {
     ///
     /// # Errors
     /// The last one is cut.
-    pub fn check(&self) -> Result<(), PairError> {
-        self.pairs().find_map(Result::err).map_or(Ok(()), Err)
+    pub fn check(&mut self) -> Result<(), PairError> {
+        let mut known = [None; KNOWN.len()];
+        let (mut pairs, all) = (Pairs::new(&self.bytes), self.bytes.len());
+        while let Some(pair) = pairs.next() {
+            let (name, value) = pair?;
+            let place = KNOWN.iter().position(|known| known.as_bytes() == name);
+            if let Some(place) = place.filter(|place| known[*place].is_none()) {
+                // A pair ends with its value.
+                let end = all - pairs.left();
+                known[place] = Some((end - value.len(), end));
+            }
+        }
+        self.known = Some(known);
+        Ok(())
     }
 
     /// All pairs in their order.
@@ -40,6 +67,10 @@ impl Params {
 
     /// The value of the first parameter with this name; names are case-sensitive.
     pub fn value(&self, name: &str) -> Option<&[u8]> {
+        let place = KNOWN.iter().position(|known| *known == name);
+        if let Some((places, place)) = self.known.zip(place) {
+            return places[place].and_then(|(start, end)| self.bytes.get(start..end));
+        }
         let mut pairs = self.pairs().map_while(Result::ok);
         pairs.find(|(key, _)| *key == name.as_bytes()).map(|(_, value)| value)
     }
@@ -93,6 +124,7 @@ impl Params {
     pub fn clear(&mut self, keep: usize) {
         self.bytes.clear();
         self.bytes.shrink_to(keep);
+        self.known = None;
     }
 }
 
@@ -111,7 +143,7 @@ mod tests {
         for (name, value) in pairs {
             pairs::encode(&mut bytes, name.as_bytes(), value.as_bytes()).unwrap();
         }
-        Params { bytes }
+        Params { bytes, known: None }
     }
 
     #[test]
@@ -124,6 +156,18 @@ mod tests {
             assert_eq!(parts.query(), b"x=y");
             assert_eq!(parts.check(), Ok(()));
         }
+    }
+
+    #[test]
+    fn a_checked_stream_has_the_same_values() {
+        let unchecked =
+            params(&[("CONTENT_LENGTH", "7"), ("X", "y"), ("REMOTE_USER", ""), ("CONTENT_LENGTH", "8")]);
+        let mut checked = unchecked.clone();
+        checked.check().unwrap();
+        for name in KNOWN.iter().chain(&["X", "Z"]) {
+            assert_eq!(checked.value(name), unchecked.value(name), "{name}");
+        }
+        assert_eq!((checked.content_length(), checked.value("REMOTE_USER")), (Some(7), Some(&b""[..])));
     }
 
     #[test]
