@@ -143,7 +143,8 @@ fn killed_workers_cost_at_most_the_requests_in_them() {
     let rig = Rig::new()
         .pool(routed("www", &workers::php()).workers(3))
         .expect("exited on signal 9")
-        .expect("young");
+        .expect("young")
+        .expect("closed its connection");
     let mut fpmd = serving(rig);
     fpmd.descriptors_may_change();
     let address = fpmd.address("www");
