@@ -78,8 +78,9 @@ fn a_mistake_changes_nothing_and_is_told_to_the_caller() {
 
 /// Reloads again and again under load; answers how many requests failed.
 #[track_caller]
-fn lost_under_load(command: &[String], reloads: usize) -> Vec<String> {
-    let rig = Rig::new().pool(Pool::new("www", command).workers(WORKERS).key("stop_timeout", "\"20s\""));
+fn lost_under_load(command: &[String], stop_signal: &str, reloads: usize) -> Vec<String> {
+    let pool = Pool::new("www", command).workers(WORKERS).key("stop_timeout", "\"20s\"");
+    let rig = Rig::new().pool(pool.key("stop_signal", &format!("\"{stop_signal}\"")));
     let fpmd = rig.for_python().start();
     let address = fpmd.address("www");
     // Fewer clients than workers: one that is never idle is stopped only after its stop_timeout.
@@ -104,22 +105,27 @@ const WORKERS: u32 = 3;
 
 #[test]
 fn nothing_is_lost_under_load_with_php_cgi() {
-    assert_eq!(lost_under_load(&workers::php(), 5), [""; 0]);
+    assert_eq!(lost_under_load(&workers::php(), "SIGTERM", 5), [""; 0]);
 }
 
 #[test]
 fn nothing_is_lost_under_load_with_libfcgi() {
-    assert_eq!(lost_under_load(&workers::c(), 5), [""; 0]);
+    assert_eq!(lost_under_load(&workers::c(), "SIGTERM", 5), [""; 0]);
 }
 
 /// Python restarts an interrupted select and accept after its handler has run (PEP 475), so flup takes one more
-/// connection after SIGTERM, queues it for a thread and may then end without having run it. Nothing outside can keep it
-/// from that on a shared socket; each worker costs one request at most.
+/// connection after SIGTERM, queues it for a thread and may then end without having run it: each worker costs one request at most.
 #[test]
 fn a_reload_under_load_costs_flup_one_request_a_worker_at_most() {
     const RELOADS: usize = 3;
-    let lost = lost_under_load(&workers::flup("threaded"), RELOADS);
+    let lost = lost_under_load(&workers::flup("threaded"), "SIGTERM", RELOADS);
     assert!(lost.len() <= RELOADS * WORKERS as usize, "{lost:?}");
+}
+
+/// What fpmd.toml(5) advises for such workers: one that is seen idle while it is suspended has nothing to lose.
+#[test]
+fn nothing_is_lost_under_load_with_flup_and_sigkill() {
+    assert_eq!(lost_under_load(&workers::flup("threaded"), "SIGKILL", 5), [""; 0]);
 }
 
 #[test]
