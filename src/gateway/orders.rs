@@ -76,6 +76,7 @@ impl Gateway {
         }
         self.watching = false;
         self.watch_running();
+        self.watch_queue();
         self.feed();
         self.outbox.push_back(FromGateway::Ready { version: VERSION });
     }

@@ -97,6 +97,7 @@ impl Server {
         if !gateway.again.is_empty() {
             return Some(Duration::ZERO);
         }
+        gateway.now = clock::monotonic();
         gateway.timers.wait(gateway.now)
     }
 

@@ -34,6 +34,9 @@ impl Gateway {
         if self.seams.pages.answers(&self.settings, &request.params) {
             return self.answer_page(at);
         }
+        if self.phase == Phase::Stopped {
+            return self.answer(at, Answer::Late, Outcome::RefusedLate);
+        }
         let at_once = self.queue.is_empty() && self.counters.load.idle > 0;
         if let Some(slot) = at_once.then(|| self.choose()).flatten() {
             return self.dispatch(at, slot);
@@ -87,15 +90,21 @@ impl Gateway {
     /// Puts a request at the head of the queue: its worker could not take it.
     pub(super) fn put_back(&mut self, at: Key) {
         let Some(request) = self.requests.get_mut(at) else { return };
-        request.stage = Stage::Queued;
         request.dispatched = None;
+        if self.phase == Phase::Stopped {
+            request.stage = Stage::Body;
+            return self.answer(at, Answer::Late, Outcome::RefusedLate);
+        }
+        request.stage = Stage::Queued;
         self.queue.push_front(at);
         self.watch_queue();
     }
 
     /// Sets the timer for the first request that waits.
-    fn watch_queue(&mut self) {
-        let Some(timeout) = self.settings.queue_timeout else { return };
+    pub(super) fn watch_queue(&mut self) {
+        let Some(timeout) = self.settings.queue_timeout else {
+            return self.timers.set(Timer::Queue, None);
+        };
         let requests = &self.requests;
         let first = self.queue.front(|key| Gateway::waits(requests, key));
         let ready = first.and_then(|key| self.requests.get(key)?.ready);
