@@ -13,14 +13,17 @@ use super::seam::{Journal, LogFiles};
 use crate::ids::{Moment, Pid, PoolName, SlotId, WorkerId};
 use crate::log::capture::{Capture, Form, Limits, Source, Stream};
 use crate::os::clock::{self, WallTime};
-use crate::os::inspect;
+use crate::os::procfs::CpuTimes;
 use crate::status::access::{self, Entry, Format};
 use crate::status::slow::{Block, Process};
 use crate::status::stamp::Stamp;
-use crate::wire::gateway::Settings;
+use crate::wire::gateway::{Settings, Sight};
 
 /// What one worker may say into FCGI_STDERR: less than fpmd takes of all of us, so that the log has room for others.
 const CHATTER: Limits = Limits { line: 8 * 1024, burst: 128 * 1024, rate: 32 * 1024 };
+
+/// So many blocks of the slow log wait for the master's answer; then the oldest is written without it.
+const MOST_BEGUN: usize = 256;
 
 /// The logs of one pool.
 #[derive(Debug, Default)]
@@ -28,9 +31,19 @@ pub struct Logs {
     pool: Option<PoolName>,
     access: Option<AccessLog>,
     slow: Option<Lines>,
+    /// By the number of the question to the master.
+    begun: BTreeMap<u64, Begun>,
+    asked: u64,
     /// By slot, what its worker has begun to say.
     errors: BTreeMap<SlotId, (WorkerId, Capture)>,
     zone: Zone,
+}
+
+/// A block of the slow log that lacks what the process is doing.
+#[derive(Debug)]
+struct Begun {
+    text: Vec<u8>,
+    cpu_before: Option<CpuTimes>,
 }
 
 #[derive(Debug)]
@@ -60,6 +73,9 @@ impl Zone {
 impl Journal for Logs {
     fn configure(&mut self, settings: &Settings, files: LogFiles) {
         self.flush();
+        while files.slow.is_none() && !self.begun.is_empty() {
+            self.end_first_block();
+        }
         let pool = &settings.pool;
         let open = |name, file| {
             Lines::new(pool, name, &file)
@@ -88,25 +104,21 @@ impl Journal for Logs {
         }
     }
 
-    fn slow(&mut self, request: &Slow<'_>) {
-        let Some(pool) = &self.pool else { return };
-        let worker = request.worker.pid;
+    fn slow(&mut self, request: &Slow<'_>) -> Option<u64> {
+        let pool = self.pool.as_ref()?;
+        let (pid, params) = (request.worker.pid, request.params);
         let age = request.now.since(request.dispatched);
-        let stamp = self.zone.stamp(clock::wall());
         let followed = if self.slow.is_some() { ", logging" } else { "" };
+        let (seconds, micros) = (age.as_secs(), age.subsec_micros());
+        let subject = subject(params);
         ::log::warn!(
-            "[pool {pool}] child {worker}, {} executing too slow ({}.{:06} sec){followed}",
-            subject(request.params),
-            age.as_secs(),
-            age.subsec_micros(),
+            "[pool {pool}] child {pid}, {subject} executing too slow ({seconds}.{micros:06} sec){followed}"
         );
-        let Some(lines) = &mut self.slow else { return };
-        let sight = inspect::look(worker);
-        let params = request.params;
+        self.slow.as_ref()?;
         let block = Block {
-            time: stamp,
+            time: self.zone.stamp(clock::wall()),
             pool: pool.as_str(),
-            pid: worker,
+            pid,
             script: params.script(),
             method: params.method(),
             uri: params.uri(),
@@ -115,19 +127,21 @@ impl Journal for Logs {
             queue_wait: request.dispatched.since(request.ready),
             bytes_in: request.bytes_in,
             bytes_out: request.bytes_out,
-            process: Process {
-                state: sight.state,
-                system_call: sight.system_call.as_deref(),
-                waits_on: sight.waits_on.as_deref(),
-                wchan: sight.wait_channel.as_deref(),
-                cpu: sight.cpu.zip(request.cpu_before).map(|(now, before)| now.since(&before).total()),
-                cpu_total: sight.cpu.map(|cpu| cpu.total()),
-                memory: sight.memory,
-            },
-            trace: trace(worker),
         };
-        lines.add(|out| block.write(out));
-        lines.flush();
+        let mut begun = Begun { text: Vec::new(), cpu_before: request.cpu_before };
+        block.write(&mut begun.text);
+        self.asked += 1;
+        self.begun.insert(self.asked, begun);
+        if self.begun.len() > MOST_BEGUN {
+            self.end_first_block();
+        }
+        Some(self.asked)
+    }
+
+    fn seen(&mut self, number: u64, sight: &Sight) {
+        if let Some(begun) = self.begun.remove(&number) {
+            self.end_block(begun, sight);
+        }
     }
 
     fn stderr(&mut self, worker: WorkerName, content: &[u8], now: Moment) {
@@ -152,6 +166,32 @@ impl Journal for Logs {
 }
 
 impl Logs {
+    /// Writes a block whose process the master has looked at.
+    fn end_block(&mut self, mut begun: Begun, sight: &Sight) {
+        let Some(lines) = &mut self.slow else { return };
+        let used = sight.cpu.zip(begun.cpu_before).map(|(now, before)| now.saturating_sub(before.total()));
+        let process = Process {
+            state: sight.state.as_deref(),
+            system_call: sight.system_call.as_deref(),
+            waits_on: sight.waits_on.as_deref(),
+            wchan: sight.wchan.as_deref(),
+            cpu: used,
+            cpu_total: sight.cpu,
+            memory: sight.memory,
+            trace: &sight.trace,
+        };
+        process.write(&mut begun.text);
+        lines.add(|out| out.extend_from_slice(&begun.text));
+        lines.flush();
+    }
+
+    /// Waits no longer for the oldest answer.
+    fn end_first_block(&mut self) {
+        if let Some((_, begun)) = self.begun.pop_first() {
+            self.end_block(begun, &Sight::default());
+        }
+    }
+
     /// A request is over, and with it the line that its worker may have left unfinished.
     fn end_chatter(&mut self, worker: WorkerName) {
         if let Some((_, capture)) = self.errors.get_mut(&worker.slot).filter(|(id, _)| *id == worker.worker) {
@@ -229,9 +269,4 @@ fn subject(params: &Params) -> String {
     let shown = !params.query().is_empty() && !params.uri().contains(&b'?');
     let query = if shown { format!("?{}", brief(params.query())) } else { String::new() };
     format!("script '{script}' (request: \"{method} {uri}{query}\")")
-}
-
-/// The place to ask for a stack trace of a process. Nobody makes one so far, so there are no lines.
-fn trace(_: Pid) -> &'static [&'static str] {
-    &[]
 }

@@ -32,6 +32,7 @@ impl Gateway {
                 self.seams.journal.configure(&self.settings, files);
             }
             ToGateway::Facts(facts) => self.facts = facts,
+            ToGateway::Seen { number, sight } => self.seams.journal.seen(number, &sight),
             ToGateway::Ask { number } => {
                 let mut report = Box::new(self.report());
                 while report.workers.len() > WORKERS_AT_ONCE {

@@ -235,7 +235,7 @@ impl Gateway {
             return;
         };
         let peer = self.clients.get(request.client).map_or(super::finished::Peer::Unix, |client| client.peer);
-        self.seams.journal.slow(&Slow {
+        let number = self.seams.journal.slow(&Slow {
             params: &request.params,
             peer,
             start: request.start,
@@ -248,6 +248,9 @@ impl Gateway {
             worker,
             cpu_before: request.cpu_before,
         });
+        if let Some(number) = number {
+            self.outbox.push_back(FromGateway::Slow { number, slot: worker.slot, worker: worker.worker });
+        }
     }
 
     /// Ends a request that ran for too long, and its worker.

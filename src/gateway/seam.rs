@@ -6,7 +6,7 @@ use std::fs::File;
 use super::finished::{Finished, Slow, View, Wants, WorkerName};
 use super::params::Params;
 use crate::ids::Moment;
-use crate::wire::gateway::Settings;
+use crate::wire::gateway::{Settings, Sight};
 
 /// The log files that the master opened.
 #[derive(Debug, Default)]
@@ -25,8 +25,11 @@ pub trait Journal {
     fn wants(&self) -> Wants;
     /// A request is over: called exactly once for each.
     fn finished(&mut self, request: &Finished<'_>);
-    /// A request is slow: called at most once for each.
-    fn slow(&mut self, request: &Slow<'_>);
+    /// A request is slow: called at most once for each. The number with which the master is to be asked what the worker is
+    /// doing, if that is wanted.
+    fn slow(&mut self, request: &Slow<'_>) -> Option<u64>;
+    /// The master's answer.
+    fn seen(&mut self, number: u64, sight: &Sight);
     /// A worker has said this into FCGI_STDERR, and settings ask to log that.
     fn stderr(&mut self, worker: WorkerName, content: &[u8], now: Moment);
     /// Nothing else is to do for the moment: what was held back may be written.

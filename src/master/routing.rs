@@ -15,10 +15,10 @@ use crate::event;
 use crate::event::token::Token;
 use crate::ids::{ExitStatus, Generation, Pid, PoolName, SlotId, WorkerId};
 use crate::log::capture::{Capture, Form, Limits, Source, Stream};
-use crate::os::clock;
 use crate::os::socket::Listener;
+use crate::os::{clock, inspect};
 use crate::supervise::event::{Event, WorkerCommand};
-use crate::wire::gateway::{FromGateway, ToGateway, VERSION};
+use crate::wire::gateway::{FromGateway, Sight, ToGateway, VERSION};
 
 /// How long changed numbers may wait to be told to a gateway: a thousand starts are told at once.
 const FACTS_PAUSE: Duration = Duration::from_millis(100);
@@ -166,6 +166,13 @@ impl Master {
                     self.command(worker, WorkerCommand::Terminate);
                 }
             }
+            FromGateway::Slow { number, slot, worker } => {
+                let sight = match (self.stage(pool, slot, worker), self.on_slot(worker)) {
+                    (Some(_), Some((_, _, pid))) => sight(pid),
+                    (None, _) | (_, None) => Sight::default(),
+                };
+                self.gateways.tell(pool, &ToGateway::Seen { number, sight });
+            }
             // Pools are static: their number of workers does not follow demand.
             FromGateway::Load(_) => {}
             FromGateway::Workers { number, workers } => self.inquiries.note_workers(number, pool, workers),
@@ -225,5 +232,19 @@ impl Master {
                 self.gateways.tell(&view.name, &ToGateway::SlotGone { slot });
             }
         }
+    }
+}
+
+/// What a worker's process is doing. The place to ask for a stack trace, too: nobody makes one so far.
+fn sight(pid: Pid) -> Sight {
+    let seen = inspect::look(pid);
+    Sight {
+        state: seen.state.map(str::to_owned),
+        system_call: seen.system_call,
+        waits_on: seen.waits_on,
+        wchan: seen.wait_channel,
+        cpu: seen.cpu.map(|cpu| cpu.total()),
+        memory: seen.memory,
+        trace: Vec::new(),
     }
 }

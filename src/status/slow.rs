@@ -34,14 +34,10 @@ pub struct Block<'a> {
     pub bytes_in: u64,
     /// Bytes of the response's body so far.
     pub bytes_out: u64,
-    /// The process, as /proc shows it.
-    pub process: Process<'a>,
-    /// Lines of a stack trace, innermost frame first: `[0x00007f860bc161d0] usleep() /srv/slow.php:2`.
-    pub trace: &'a [&'a str],
 }
 
 /// What is known of a process from outside.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Process<'a> {
     /// `S (sleeping)`.
     pub state: Option<&'a str>,
@@ -57,10 +53,13 @@ pub struct Process<'a> {
     pub cpu_total: Option<Duration>,
     /// Resident memory, bytes.
     pub memory: Option<u64>,
+    /// Lines of a stack trace, innermost frame first: `[0x00007f860bc161d0] usleep() /srv/slow.php:2`.
+    pub trace: &'a [String],
 }
 
 impl Block<'_> {
-    /// Appends the block: an empty line, the header, `name = value` lines, the trace.
+    /// Appends the first part of the block: an empty line, the header, what is known of the request. `Process::write` adds
+    /// the rest.
     pub fn write(&self, out: &mut Vec<u8>) {
         // A Vec takes everything, here and below.
         let _ = write!(out, "\n[{}]  [pool ", self.time.text(LOGGED));
@@ -71,11 +70,6 @@ impl Block<'_> {
         let _ = writeln!(out, "age = {}", seconds(self.age));
         let _ = writeln!(out, "queue_wait = {}", seconds(self.queue_wait));
         let _ = writeln!(out, "bytes_in = {}\nbytes_out = {}", self.bytes_in, self.bytes_out);
-        self.process.write(out);
-        for frame in self.trace {
-            escape::legible(out, frame.as_bytes());
-            out.push(b'\n');
-        }
     }
 
     fn request(&self, out: &mut Vec<u8>) {
@@ -92,7 +86,8 @@ impl Block<'_> {
 }
 
 impl Process<'_> {
-    fn write(&self, out: &mut Vec<u8>) {
+    /// Appends the second part of a block.
+    pub fn write(&self, out: &mut Vec<u8>) {
         let texts = [
             ("state", self.state),
             ("system_call", self.system_call),
@@ -112,6 +107,10 @@ impl Process<'_> {
         }
         if let Some(memory) = self.memory {
             let _ = writeln!(out, "memory = {memory}");
+        }
+        for frame in self.trace {
+            escape::legible(out, frame.as_bytes());
+            out.push(b'\n');
         }
     }
 }
@@ -146,30 +145,32 @@ mod tests {
             queue_wait: Duration::from_millis(2),
             bytes_in: 0,
             bytes_out: 12,
-            process: Process::default(),
-            trace: &[],
         }
     }
 
-    fn written(block: &Block<'_>) -> String {
+    fn written(block: &Block<'_>, process: &Process<'_>) -> String {
         let mut out = Vec::new();
         block.write(&mut out);
+        process.write(&mut out);
         String::from_utf8(out).unwrap()
     }
 
     #[test]
     fn the_head_is_that_of_php_fpm() {
         assert_eq!(
-            written(&block()),
+            written(&block(), &Process::default()),
             "\n[20-Nov-2026 08:19:23]  [pool www] pid 10576\nscript_filename = /srv/slow.php\n\
              request = \"GET /slow.php?a=1\"\nage = 1.314066 sec\nqueue_wait = 0.002000 sec\nbytes_in = 0\nbytes_out = 12\n"
         );
         let bare = Block { script: b"", method: b"", uri: b"", query: b"", ..block() };
-        assert!(written(&bare).contains("script_filename = -\nrequest = \"- -\"\n"));
+        assert!(written(&bare, &Process::default()).contains("script_filename = -\nrequest = \"- -\"\n"));
     }
 
     #[test]
     fn what_is_known_of_the_process_and_its_stack_follows() {
+        let trace =
+            ["[0x00007f860bc161d0] usleep() /srv/slow.php:2", "[0x00007f860bc16100] in\nner() /srv/ü.php:3"];
+        let trace = trace.map(str::to_owned);
         let process = Process {
             state: Some("S (sleeping)"),
             system_call: Some("read(7)"),
@@ -178,10 +179,9 @@ mod tests {
             cpu: Some(Duration::from_millis(20)),
             cpu_total: Some(Duration::from_millis(3500)),
             memory: Some(9_800_000),
+            trace: &trace,
         };
-        let trace =
-            ["[0x00007f860bc161d0] usleep() /srv/slow.php:2", "[0x00007f860bc16100] in\nner() /srv/ü.php:3"];
-        let text = written(&Block { uri: b"/x?a=1", process, trace: &trace, ..block() });
+        let text = written(&Block { uri: b"/x?a=1", ..block() }, &process);
         let (_, tail) = text.split_once("bytes_out = 12\n").unwrap();
         assert!(text.contains("request = \"GET /x?a=1\"\n"), "{text}");
         assert_eq!(
@@ -198,13 +198,13 @@ mod tests {
             texts in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..3000), 4),
             words in prop::collection::vec("(.|\n|\u{202e}|\u{85}){0,20}", 5),
         ) {
+            let trace = [words[4].clone()];
             let process = Process {
                 state: Some(&words[0]), system_call: Some(&words[1]), waits_on: Some(&words[2]), wchan: Some(&words[3]),
-                cpu: None, cpu_total: None, memory: None,
+                cpu: None, cpu_total: None, memory: None, trace: &trace,
             };
-            let trace = [words[4].as_str()];
             let (script, method, uri, query) = (&texts[0][..], &texts[1][..], &texts[2][..], &texts[3][..]);
-            let text = written(&Block { script, method, uri, query, process, trace: &trace, ..block() });
+            let text = written(&Block { script, method, uri, query, ..block() }, &process);
             prop_assert_eq!(text.matches('\n').count(), 13);
             let hides = |c: char| c.is_control() && c != '\n' || c == '\u{202e}';
             prop_assert!(!text.contains(hides));

@@ -79,6 +79,13 @@ pub enum ToGateway {
     },
     /// What only the master knows and the status page shows; sent when it changes.
     Facts(Facts),
+    /// The answer to `Slow`.
+    Seen {
+        /// The number that was asked with.
+        number: u64,
+        /// What the master saw.
+        sight: Sight,
+    },
     /// Answer with `Report` and this number.
     Ask {
         /// Comes back in the report.
@@ -124,6 +131,16 @@ pub enum FromGateway {
         worker: WorkerId,
         /// "request \"GET /slow.php\" (script '/srv/slow.php') timed out after 30.012 s, 0 bytes answered".
         reason: String,
+    },
+    /// A request of this worker is slow: look at its process and answer with `Seen`. The master may see what the gateway,
+    /// which runs as another user, may not.
+    Slow {
+        /// Comes back in the answer.
+        number: u64,
+        /// Which slot.
+        slot: SlotId,
+        /// Which worker.
+        worker: WorkerId,
     },
     /// Demand, whenever the queue becomes empty or non-empty or the idle count reaches or leaves 0.
     Load(Load),
@@ -219,6 +236,26 @@ pub struct Facts {
     pub killed: u64,
     /// Starts that failed before the program ran.
     pub start_failures: u64,
+}
+
+/// What a process is doing, seen from outside; nothing of one that has gone.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sight {
+    /// `S (sleeping)`.
+    pub state: Option<String>,
+    /// The system call that it is in: `read(7)`.
+    pub system_call: Option<String>,
+    /// The file or peer that the call waits on: `socket 10.0.0.5:3306`.
+    pub waits_on: Option<String>,
+    /// The kernel function that it sleeps in.
+    pub wchan: Option<String>,
+    /// CPU time since its start.
+    pub cpu: Option<Duration>,
+    /// Resident memory, bytes.
+    pub memory: Option<u64>,
+    /// Lines of a stack trace, innermost frame first; empty while nobody makes one.
+    #[serde(default)]
+    pub trace: Vec<String>,
 }
 
 /// Demand at one moment.

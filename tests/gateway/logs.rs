@@ -12,7 +12,9 @@ use std::time::{Duration, Instant};
 use fpmd::fcgi::body::{Connection, ProtocolStatus};
 use fpmd::fcgi::encode;
 use fpmd::fcgi::record::{RecordType, RequestId};
-use fpmd::wire::gateway::{Settings, ToGateway};
+use fpmd::ids::{Pid, SlotId, WorkerId};
+use fpmd::os::inspect;
+use fpmd::wire::gateway::{FromGateway, Settings, Sight, ToGateway};
 use serde_json::Value;
 
 use crate::peer::{Reader, Visit, ask, echo, get, post, request};
@@ -267,6 +269,21 @@ fn a_slow_request_is_told_of_once_with_what_its_worker_waits_for() {
     pairs.extend([("QUERY_STRING", "a=1\n[x]"), ("SCRIPT_FILENAME", "/srv/slow.php")]);
     let mut client = send(&stage, &pairs);
     stage.until("slow", |report| report.slow == 1);
+    let asked = stage.expect("a question", |message| matches!(message, FromGateway::Slow { .. }));
+    let FromGateway::Slow { number, slot: SlotId(0), worker: WorkerId(1) } = asked else {
+        panic!("{asked:?}")
+    };
+    let seen = inspect::look(Pid::new(pid as i32).unwrap());
+    let sight = Sight {
+        state: seen.state.map(str::to_owned),
+        system_call: seen.system_call,
+        waits_on: Some("socket 10.0.0.5:3306\n[forged]".into()),
+        memory: seen.memory,
+        trace: vec!["[0x1] usleep()".into()],
+        ..Sight::default()
+    };
+    stage.say(&ToGateway::Seen { number, sight: sight.clone() });
+    stage.say(&ToGateway::Seen { number, sight });
     assert_eq!(client.answer(1).status(), 504, "it goes on until its limit");
     assert_eq!(stage.report().slow, 1);
 
@@ -282,7 +299,9 @@ fn a_slow_request_is_told_of_once_with_what_its_worker_waits_for() {
         lines.iter().any(|line| line.starts_with("system_call = ") && line.ends_with("nanosleep()")),
         "{text}"
     );
+    assert!(lines.contains(&"waits_on = socket 10.0.0.5:3306\\x0A[forged]"), "{text}");
     assert!(lines.iter().any(|line| line.starts_with("memory = ")), "{text}");
+    assert_eq!(lines.last(), Some(&"[0x1] usleep()"), "{text}");
     assert_eq!(text.matches("[pool www] pid").count(), 1, "{text}");
     stage.logged(&format!(
         "[pool www] child {pid}, script '/srv/slow.php' (request: \"GET /slow.php?a=1\\n[x]\") executing too slow (0."
