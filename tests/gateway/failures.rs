@@ -10,7 +10,7 @@ use fpmd::ids::SlotId;
 use fpmd::wire::gateway::FromGateway;
 
 use crate::peer::{Reader, Visit, ask, echo, get, post, request};
-use crate::stage::{PATIENCE, Stage, settings};
+use crate::stage::{Stage, settings};
 
 /// A worker that closes its first connection after reading the request, and answers from then on.
 fn fails_once(stage: &mut Stage) {
@@ -245,38 +245,86 @@ fn a_slow_client_holds_no_worker() {
 }
 
 #[test]
-fn without_a_place_for_files_the_two_sides_wait_for_each_other() {
-    let mut stage = Stage::new(&settings());
-    std::fs::remove_file(stage.address.with_file_name("none")).ok();
+fn without_a_place_for_files_a_body_is_streamed() {
+    let mut stage = Stage::without_files(&settings());
+    let slot = stage.slot();
+    echo(stage.listener(slot));
+    stage.claim(slot, 1);
+    let body: Vec<u8> = (0..3_000_000u32).map(|index| (index % 253) as u8).collect();
+    let answer = ask(stage.connect(), &post("/", "3000000"), &body);
+    assert!(answer.body()[2..] == body, "{} bytes of {}", answer.body().len(), body.len());
+    stage.logged("cannot keep a request's body");
+    assert_eq!(ask(stage.connect(), &get("/next"), b"").body(), b"/next ");
+}
+
+#[test]
+fn without_a_place_for_files_a_worker_waits_for_a_slow_client() {
+    let mut stage = Stage::without_files(&settings());
     let slot = stage.slot();
     let listener = stage.listener(slot);
     stage.claim(slot, 1);
-    // The directory for temporary files is gone, the sockets in it are bound all the same.
-    let connection = stage.connect();
-    let moved = stage.directory.with_extension("moved");
-    std::fs::rename(&stage.directory, &moved).unwrap();
-    let back = |stage: &Stage| std::fs::rename(&moved, &stage.directory).unwrap();
-    let (told, path) = std::sync::mpsc::channel::<()>();
     let worker = std::thread::spawn(move || {
         let mut visit = Visit::accept(&listener);
-        let got = visit.request().unwrap();
-        visit.reply(&[b"\r\n".as_slice(), &got.stdin].concat());
-        let _ = path.recv_timeout(PATIENCE);
-        got.stdin.len()
+        visit.request().unwrap();
+        visit.reply(&[b"\r\n".as_slice(), &vec![b'z'; 20_000_000]].concat());
     });
-    // The slot's path must be there for the gateway to connect: a link does.
-    std::fs::create_dir(&stage.directory).unwrap();
-    std::fs::hard_link(moved.join("0.sock"), stage.directory.join("0.sock")).unwrap();
-    let mode = <std::fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode;
-    std::fs::set_permissions(&stage.directory, mode(0o555)).unwrap();
-    let body: Vec<u8> = (0..3_000_000u32).map(|index| (index % 253) as u8).collect();
-    let answer = ask(connection, &post("/", "3000000"), &body);
-    std::fs::set_permissions(&stage.directory, mode(0o755)).unwrap();
-    std::fs::remove_dir_all(&stage.directory).unwrap();
-    back(&stage);
-    assert!(answer.stdout[2..] == body, "{} bytes of {}", answer.stdout.len() - 2, body.len());
-    told.send(()).unwrap();
-    assert_eq!(worker.join().unwrap(), 3_000_000);
+    let mut slow = stage.connect();
+    slow.write_all(&request(1, Connection::Close, &get("/large"), b"")).unwrap();
+    let mut reader = Reader::new(slow);
+    assert!(reader.record().unwrap().is_some());
+    let report = stage.report();
+    assert_eq!((report.load.busy, worker.is_finished()), (1, false), "the worker waits");
+    let answer = reader.answer(1);
+    assert!(answer.end.is_some() && answer.stdout.len() > 19_000_000);
+    worker.join().unwrap();
+}
+
+#[test]
+fn an_answer_that_has_begun_is_cut_off_when_its_time_is_up() {
+    let mut settings = settings();
+    settings.request_terminate_timeout = Some(Duration::from_millis(100));
+    let mut stage = Stage::new(&settings);
+    let slot = stage.slot();
+    let listener = stage.listener(slot);
+    stage.claim(slot, 1);
+    let worker = std::thread::spawn(move || {
+        let mut visit = Visit::accept(&listener);
+        visit.request().unwrap();
+        let mut part = Vec::new();
+        encode::stream(&mut part, RecordType::Stdout, RequestId(1), b"\r\nso far");
+        visit.send(&part);
+        visit.request().is_none()
+    });
+    let answer = ask(stage.connect(), &get("/"), b"");
+    assert_eq!((answer.body(), answer.end), (&b"so far"[..], None));
+    assert!(worker.join().unwrap());
+    let ended = stage.expect("Terminate", |message| matches!(message, FromGateway::Terminate { .. }));
+    assert!(matches!(ended, FromGateway::Terminate { reason, .. } if reason.ends_with("6 bytes answered")));
+    assert_eq!(stage.report().timed_out, 1);
+}
+
+#[test]
+fn a_request_left_alone_by_its_client_has_its_limit_too() {
+    let mut settings = settings();
+    settings.request_terminate_timeout = Some(Duration::from_millis(200));
+    let mut stage = Stage::new(&settings);
+    let slot = stage.slot();
+    let listener = stage.listener(slot);
+    stage.claim(slot, 1);
+    let mut client = stage.connect();
+    client.write_all(&request(1, Connection::Keep, &get("/"), b"")).unwrap();
+    let mut visit = Visit::accept(&listener);
+    visit.request().unwrap();
+    drop(client);
+    stage.until("finishing", |report| report.workers[0].state == "Finishing");
+    // The worker holds on to its connection.
+    let ended = stage.expect("Terminate", |message| matches!(message, FromGateway::Terminate { .. }));
+    assert!(
+        matches!(ended, FromGateway::Terminate { reason, .. } if reason.contains("whose client has left"))
+    );
+    let report = stage.report();
+    assert_eq!((report.aborted, report.timed_out, report.load.idle), (1, 0, 0));
+    drop(visit);
 }
 
 #[test]

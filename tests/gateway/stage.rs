@@ -81,26 +81,36 @@ impl Stage {
         let directory = directory();
         let address = directory.join("pool.sock");
         let listener = UnixListener::bind(&address).unwrap();
-        let mut stage = Stage::bare(directory, address);
+        let mut stage = Stage::bare(directory.clone(), address, &directory);
         stage.configure(settings, &[&[listener.as_fd()], logs].concat());
+        stage
+    }
+
+    /// As `new`, but temporary files find no place.
+    pub fn without_files(settings: &Settings) -> Stage {
+        let directory = directory();
+        let address = directory.join("pool.sock");
+        let listener = UnixListener::bind(&address).unwrap();
+        let mut stage = Stage::bare(directory.clone(), address, &directory.join("missing"));
+        stage.configure(settings, &[listener.as_fd()]);
         stage
     }
 
     /// A pool with this listening socket in front.
     pub fn with_listener(settings: &Settings, listener: BorrowedFd<'_>) -> Stage {
         let directory = directory();
-        let mut stage = Stage::bare(directory.clone(), directory.join("none"));
+        let mut stage = Stage::bare(directory.clone(), directory.join("none"), &directory);
         stage.configure(settings, &[listener]);
         stage
     }
 
-    fn bare(directory: PathBuf, address: PathBuf) -> Stage {
+    fn bare(directory: PathBuf, address: PathBuf, temporary: &Path) -> Stage {
         let (channel, theirs) = fdpass::pair().unwrap();
         let mut gateway = Command::new(env!("CARGO_BIN_EXE_fpmd-gateway"))
             .stdin(Stdio::from(theirs))
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
-            .env("TMPDIR", &directory)
+            .env("TMPDIR", temporary)
             .spawn()
             .unwrap();
         let log = Arc::new(Mutex::new(String::new()));
