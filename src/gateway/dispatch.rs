@@ -156,6 +156,9 @@ impl Gateway {
 
 /// The whole PARAMS stream; what fits into one record needs no second look at its pairs.
 fn compose_params(message: &mut Vec<u8>, request: &Request) {
+    if let Some(length) = unsaid_length(request) {
+        return compose_params_with(message, request, length);
+    }
     let bytes = request.params.as_bytes();
     if bytes.len() <= SAFE_CONTENT {
         encode::stream(message, RecordType::Params, ID, bytes);
@@ -164,6 +167,24 @@ fn compose_params(message: &mut Vec<u8>, request: &Request) {
     }
     let pairs = request.params.pairs().map_while(Result::ok);
     let _ = encode::params(message, ID, pairs); // whole pairs that fit into records: checked when the head was complete
+}
+
+/// The length of a body whose client did not know it (`Transfer-Encoding: chunked`), and which is here as a whole. Workers
+/// read no more than CONTENT_LENGTH says, so that php-cgi and its like would take it for empty (RFC 3875, 4.1.2).
+fn unsaid_length(request: &Request) -> Option<u64> {
+    let is_whole = request.role == Role::Responder && request.passage == Passage::Whole;
+    let length = request.stdin.spool.len();
+    (is_whole && request.stdin.complete && length > 0 && request.params.content_length().is_none())
+        .then_some(length)
+}
+
+/// The PARAMS stream with this CONTENT_LENGTH in place of an empty one or none.
+fn compose_params_with(message: &mut Vec<u8>, request: &Request, length: u64) {
+    const NAME: &[u8] = b"CONTENT_LENGTH";
+    let length = length.to_string();
+    let others = request.params.pairs().map_while(Result::ok).filter(|(name, _)| *name != NAME);
+    // As above; and a number is short.
+    let _ = encode::params(message, ID, others.chain([(NAME, length.as_bytes())]));
 }
 
 /// As much of a body as belongs into the first message.
