@@ -158,6 +158,27 @@ fn while_replacing<T: Send>(kind: &Kind, stage: &mut Stage, work: impl FnOnce(&P
 }
 
 #[test]
+fn a_body_whose_length_the_client_did_not_know_comes_back() {
+    for_each_kind(|kind, stage| {
+        for size in [1, 9_000, 1_000_000] {
+            let body = body(size);
+            let mut without = params(kind, "POST", "q", "");
+            for length in ["empty", "absent"] {
+                let answer = ask(connect(&stage.address), &without, &body);
+                let expected = [&b"q|"[..], &body].concat();
+                assert!(
+                    answer.body() == expected,
+                    "{}: {size} bytes, {length}: {:.200}",
+                    kind.name,
+                    answer.text()
+                );
+                without.retain(|(name, _)| *name != "CONTENT_LENGTH");
+            }
+        }
+    });
+}
+
+#[test]
 fn bodies_of_every_size_come_back() {
     for_each_kind(|kind, stage| {
         let sizes = [0, 1, 0, 8_000, 0, 9_000, 65_535, 0, 1_000_000, 0, 10_000_000, 0];

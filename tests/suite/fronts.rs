@@ -66,12 +66,14 @@ fn takes_all_workers(kind: Kind, dispatch: Dispatch) -> bool {
     of_many && dispatch == Dispatch::Direct
 }
 
-/// A body of unknown length reaches php-cgi without CONTENT_LENGTH unless somebody before it waits for its end.
+/// A body of unknown length reaches php-cgi without CONTENT_LENGTH unless somebody before it waits for its end. HAProxy
+/// refuses to pass one on at all: it answers 400.
 fn takes_unknown_length(kind: Kind, dispatch: Dispatch) -> bool {
     match (kind, dispatch) {
+        (Kind::Haproxy(_), _) => false,
         (_, Dispatch::Gateway)
         | (Kind::Nginx(Manner::Plain | Manner::Kept) | Kind::Lighttpd, Dispatch::Direct) => true,
-        (Kind::Nginx(Manner::Unbuffered) | Kind::Apache(_) | Kind::Haproxy(_), Dispatch::Direct) => false,
+        (Kind::Nginx(Manner::Unbuffered) | Kind::Apache(_), Dispatch::Direct) => false,
     }
 }
 
