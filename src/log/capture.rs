@@ -223,9 +223,13 @@ impl<'a> Output<'a> {
                 out
             }
             Output::Ours(source, _, text) => {
-                let pool = format!("[pool {}] ", source.pool);
-                let mut out = format!("{pool}gateway: ");
-                line::escape_bytes(&mut out, text.strip_prefix(pool.as_bytes()).unwrap_or(text));
+                let mut out = format!("[pool {}] ", source.pool);
+                let text = text.strip_prefix(out.as_bytes()).unwrap_or(text);
+                // What is about a child reads as in php-fpm's log.
+                if !text.starts_with(b"child ") {
+                    out.push_str("gateway: ");
+                }
+                line::escape_bytes(&mut out, text);
                 out
             }
             Output::Dropping(source) => {
@@ -335,6 +339,8 @@ mod tests {
             ["[pool www] gateway: slow client\\u{1b}"]
         );
         assert_eq!(fed(&mut capture, b"<4>[pool www] late\n", START), ["[pool www] gateway: late"]);
+        let about_child = "[pool www] child 7, script '/x' executing too slow";
+        assert_eq!(fed(&mut capture, format!("<4>{about_child}\n").as_bytes(), START), [about_child]);
         assert_eq!(prefixed(b"<4>x"), (::log::Level::Warn, &b"x"[..]));
         assert_eq!(prefixed(b"<6>x"), (::log::Level::Info, &b"x"[..]));
         assert_eq!(prefixed(b"<7>x"), (::log::Level::Debug, &b"x"[..]));

@@ -11,6 +11,7 @@ mod first_run;
 mod fronts;
 mod gateway_life;
 mod gateway_limits;
+mod gateway_logs;
 mod logs;
 mod matrix;
 mod observation;
