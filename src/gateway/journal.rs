@@ -270,3 +270,42 @@ fn subject(params: &Params) -> String {
     let query = if shown { format!("?{}", brief(params.query())) } else { String::new() };
     format!("script '{script}' (request: \"{method} {uri}{query}\")")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fcgi::pairs;
+
+    #[test]
+    fn the_zone_is_looked_up_for_each_second() {
+        let mut zone = Zone::default();
+        for seconds in [1_795_162_535, 1_795_162_535, 1_780_000_000] {
+            let wall = WallTime { seconds, micros: 7 };
+            let stamp = zone.stamp(wall);
+            assert_eq!((stamp.seconds, stamp.micros), (seconds, 7));
+            assert_eq!(stamp.offset, clock::local(wall).offset);
+        }
+    }
+
+    #[test]
+    fn a_subject_is_short_whatever_the_request() {
+        let subject = |named: &[(&str, &str)]| {
+            let mut bytes = Vec::new();
+            for (name, value) in named {
+                pairs::encode(&mut bytes, name.as_bytes(), value.as_bytes()).unwrap();
+            }
+            let mut params = Params::default();
+            params.push(&bytes, 1 << 20).unwrap();
+            params.check().unwrap();
+            subject(&params)
+        };
+        let slow = [("SCRIPT_FILENAME", "/srv/slow.php"), ("REQUEST_METHOD", "GET"), ("QUERY_STRING", "a=1")];
+        let wanted = "script '/srv/slow.php' (request: \"GET /slow.php?a=1\")";
+        assert_eq!(subject(&[&slow[..], &[("SCRIPT_NAME", "/slow.php")]].concat()), wanted);
+        assert_eq!(subject(&[&slow[..], &[("REQUEST_URI", "/slow.php?a=1")]].concat()), wanted);
+        let long = "\0".repeat(10_000);
+        let names = ["SCRIPT_FILENAME", "REQUEST_METHOD", "REQUEST_URI", "QUERY_STRING"];
+        // The log writes a NUL in five bytes and wraps lines of 8 KiB.
+        assert!(subject(&names.map(|name| (name, long.as_str()))).len() * 5 < 8000);
+    }
+}

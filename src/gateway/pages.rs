@@ -170,3 +170,101 @@ fn share(shown: &Shown<'_>) -> Option<f64> {
     let used = shown.cpu?.total().as_secs_f64();
     Some(100.0 * used / shown.duration.as_secs_f64()).filter(|share| share.is_finite())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::fcgi::pairs;
+    use crate::ids::PoolName;
+    use crate::os::procfs::CpuTimes;
+    use crate::wire::gateway::{Facts, Report, VERSION};
+
+    fn settings(status_path: Option<&str>, ping_path: Option<&str>) -> Settings {
+        Settings {
+            version: VERSION,
+            pool: PoolName::new("www").unwrap(),
+            process_manager: "static".into(),
+            listeners: vec!["/run/www.sock".into(), "127.0.0.1:9000".into()],
+            concurrency: 1,
+            queue_limit: 100,
+            queue_timeout: None,
+            request_buffer: 0,
+            response_buffer: 0,
+            request_terminate_timeout: None,
+            request_slowlog_timeout: None,
+            max_requests: 0,
+            max_requests_jitter: 0,
+            status_path: status_path.map(str::to_owned),
+            ping_path: ping_path.map(str::to_owned),
+            ping_response: "pong".into(),
+            access_format: "json".into(),
+            has_access_log: false,
+            has_slowlog: false,
+            allowed_clients: Vec::new(),
+            log_stderr: false,
+            start_time: 1_000,
+        }
+    }
+
+    fn asked(script_name: &str) -> Params {
+        let mut bytes = Vec::new();
+        pairs::encode(&mut bytes, b"SCRIPT_NAME", script_name.as_bytes()).unwrap();
+        let mut params = Params::default();
+        params.push(&bytes, 1000).unwrap();
+        params.check().unwrap();
+        params
+    }
+
+    #[test]
+    fn only_paths_that_are_set_are_pages() {
+        let answers =
+            |status, ping, name| PoolPages::default().answers(&settings(status, ping), &asked(name));
+        assert!(answers(Some("/status"), None, "/status") && answers(None, Some("/ping"), "/ping"));
+        for name in ["", "/status/", "/Status", "/ping"] {
+            assert!(!answers(Some("/status"), None, name), "{name}");
+        }
+        assert!(!answers(None, None, ""));
+    }
+
+    #[test]
+    fn what_cannot_be_known_is_not_shown_as_nothing() {
+        let known = Memory { resident: 5, peak: 9 };
+        assert_eq!(resident(&[]), Some(0));
+        assert_eq!(resident(&[None]), None);
+        assert_eq!(resident(&[None, Some(known), Some(known)]), Some(10));
+        let settings = settings(None, None);
+        let (facts, report) = (Facts::default(), Report { max_queued: 7, ..Report::default() });
+        let now = WallTime { seconds: 900, micros: 0 };
+        let view = View {
+            settings: &settings,
+            listeners: Vec::new(),
+            facts: &facts,
+            report: &report,
+            workers: Vec::new(),
+            now,
+        };
+        let page = pool(&view, &[], 0);
+        assert_eq!((page.start_since, page.max_listen_queue, page.listen_queue_len), (0, 7, 100));
+    }
+
+    #[test]
+    fn shares_are_of_the_duration() {
+        let cpu = CpuTimes { user: Duration::from_millis(20), system: Duration::from_millis(5) };
+        let shown = |millis, cpu| Shown {
+            method: b"",
+            uri: b"",
+            query: b"",
+            script: b"",
+            user: b"",
+            content_length: None,
+            duration: Duration::from_millis(millis),
+            queue_wait: Duration::ZERO,
+            cpu,
+            runs: false,
+        };
+        assert_eq!(share(&shown(100, Some(cpu))), Some(25.0));
+        assert_eq!((share(&shown(0, Some(cpu))), share(&shown(100, None))), (None, None));
+    }
+}
