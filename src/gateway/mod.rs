@@ -5,6 +5,7 @@ pub mod finished;
 pub mod journal;
 pub mod pages;
 pub mod params;
+pub mod relay;
 pub mod run;
 pub mod seam;
 
@@ -22,7 +23,6 @@ mod lines;
 mod orders;
 mod output;
 mod queue;
-mod relay;
 mod report;
 mod request;
 mod response;

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::support::daemon::{Dispatch, Fpmd, Pool, Rig};
 use crate::support::fastcgi::{Address, script};
 use crate::support::random::{Cut, Random, Request};
-use crate::support::{Load, process, workers};
+use crate::support::{Load, process, wait_until, workers};
 
 /// Sizes of bodies, around the limits of records and buffers.
 const SIZES: [usize; 6] = [0, 1, 8192, 65_535, 1 << 20, 50 << 20];
@@ -17,6 +17,8 @@ const LARGE_EVERY: usize = 50;
 const FEW: usize = 20;
 const WORKERS: u32 = 3;
 const CLIENTS: usize = 4;
+/// More in a row, and fpmd rightly waits longer and longer before it starts the next worker.
+const KILLS_MOST: usize = 12;
 
 /// One kind of worker.
 struct Kind {
@@ -115,11 +117,12 @@ fn ask(script: &str, address: &Address, cut: Cut, number: u64) -> Result<(), Str
 /// Kills worker after worker under load. What fails was inside a killed one; through the gateway it is told so.
 #[track_caller]
 fn kills(kind: &Kind, fpmd: &mut Fpmd, cut: Cut, dispatch: Dispatch) {
-    let kills = requests().div_ceil(5);
+    let kills = requests().div_ceil(5).min(KILLS_MOST);
     let (address, script) = (fpmd.address("www"), kind.script.clone());
     let numbers = Arc::new(AtomicU64::new(0));
+    let counted = numbers.clone();
     let load =
-        Load::start(CLIENTS, move || ask(&script, &address, cut, numbers.fetch_add(1, Ordering::Relaxed)));
+        Load::start(CLIENTS, move || ask(&script, &address, cut, counted.fetch_add(1, Ordering::Relaxed)));
     for round in 0..kills {
         let victim = match kind.answers {
             Answers::Itself => fpmd.workers("www")[round % WORKERS as usize],
@@ -132,6 +135,8 @@ fn kills(kind: &Kind, fpmd: &mut Fpmd, cut: Cut, dispatch: Dispatch) {
                 && !pool.workers.iter().any(|worker| worker.pid.as_raw() == victim)
         });
     }
+    let enough = u64::try_from(requests()).unwrap();
+    wait_until("enough requests", || numbers.load(Ordering::Relaxed) > enough);
     let (good, bad) = load.stop();
     let inside = kills * CLIENTS.min(kind.concurrency.max(1) as usize);
     assert!(bad.len() <= inside, "{} of {good} failed, {inside} may: {bad:?}", bad.len());

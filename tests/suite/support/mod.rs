@@ -1,6 +1,7 @@
 //! The rig: runs the real programs with a configuration in a directory of their own, asks, waits for facts, and at
 //! the end insists that nothing is left behind. Every process it starts is ended by its own pid.
 
+pub mod bytes;
 pub mod daemon;
 pub mod dir;
 pub mod fastcgi;
