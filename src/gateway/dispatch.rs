@@ -39,7 +39,7 @@ impl Gateway {
         };
         self.begin_serving(at, slot, upstream);
         self.compose(at, upstream);
-        self.send_message(at, upstream);
+        self.send_message(upstream);
     }
 
     /// A kept connection to the slot's worker, or a new one.
@@ -55,14 +55,19 @@ impl Gateway {
             self.upstreams.remove(kept);
         }
         let stream = Stream::connect(&slot.path)?;
-        let mut upstream = Upstream::new(stream, slot_key, self.now);
-        upstream.interest = Interest::Read;
-        let fd_error = |_| Errno::ENOMEM;
-        let key = self.upstreams.insert(upstream);
-        let Some(upstream) = self.upstreams.get(key) else { return Err(Errno::ENOENT) };
+        let key = self.upstreams.insert(Upstream::new(stream, slot_key, self.now));
+        let Some(upstream) = self.upstreams.get_mut(key) else { return Err(Errno::ENOENT) };
         let fd = upstream.stream.as_fd();
-        watch(&self.registry, fd, Token::Upstream(key), Interest::None, Interest::Read).map_err(fd_error)?;
-        Ok(key)
+        match watch(&self.registry, fd, Token::Upstream(key), Interest::None, Interest::Read) {
+            Ok(()) => {
+                upstream.interest = Interest::Read;
+                Ok(key)
+            }
+            Err(error) => {
+                self.upstreams.remove(key);
+                Err(error.raw_os_error().map_or(Errno::EIO, Errno::from_raw))
+            }
+        }
     }
 
     fn unreachable(&mut self, at: Key, slot: Key, errno: Errno) {
@@ -129,7 +134,7 @@ impl Gateway {
     }
 
     /// Sends `message` as far as it goes; on a kept connection whose worker has gone, on a new one instead.
-    fn send_message(&mut self, at: Key, upstream: Key) {
+    fn send_message(&mut self, upstream: Key) {
         let message = std::mem::take(&mut self.message);
         let Some(connection) = self.upstreams.get_mut(upstream) else { return };
         match connection.stream.write(&message) {
@@ -150,7 +155,6 @@ impl Gateway {
         if more {
             self.pump(upstream);
         }
-        let _ = at;
     }
 }
 

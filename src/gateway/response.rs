@@ -111,6 +111,19 @@ impl Gateway {
 
     /// A worker has answered to the end. `last` are the last records for the client.
     fn complete(&mut self, key: Key, at: Key, last: &[u8], excess: usize) {
+        let Some(request) = self.requests.get_mut(at) else { return };
+        request.stage = Stage::Answered;
+        let (client, status) = (request.client, request.answer.status());
+        self.release_worker(key, excess);
+        self.feed();
+        self.release(at, last);
+        self.let_finish(at);
+        self.end_request(at, Outcome::Answered, status);
+        self.settle(client);
+    }
+
+    /// A worker is done with its request: its connection waits for the next one, or is closed.
+    fn release_worker(&mut self, key: Key, excess: usize) {
         let Some(upstream) = self.upstreams.get_mut(key) else { return };
         let slot_key = upstream.slot;
         upstream.request = None;
@@ -120,39 +133,20 @@ impl Gateway {
             self.keeping = self.keeping.kept();
         }
         let clean = upstream.asked_to_keep && upstream.is_sent() && excess == 0;
-        if let Some(request) = self.requests.get_mut(at) {
-            request.stage = Stage::Answered;
-        }
         self.stamp += 1;
-        let mut reuse = clean && self.keeping != Keeping::No;
-        if let Some(slot) = self.slots.get_mut(slot_key) {
-            slot.active -= 1;
-            match slot.worker.as_mut() {
-                Some(worker) => {
-                    worker.freed = self.stamp;
-                    reuse &= worker.state == State::Serving;
-                }
-                None => reuse = false,
-            }
-            if reuse {
-                slot.kept.push(key);
-            }
-        } else {
-            reuse = false;
+        let Some(slot) = self.slots.get_mut(slot_key) else { return drop(self.upstreams.remove(key)) };
+        slot.active -= 1;
+        let mut serving = false;
+        if let Some(worker) = &mut slot.worker {
+            worker.freed = self.stamp;
+            serving = worker.state == State::Serving;
         }
-        if !reuse {
+        if clean && serving && self.keeping != Keeping::No {
+            slot.kept.push(key);
+        } else {
             self.upstreams.remove(key);
         }
         self.recount(slot_key);
-        self.feed();
-        self.release(at, last);
-        self.let_finish(at);
-        let client = self.requests.get(at).map(|request| request.client);
-        let status = self.requests.get(at).map_or(0, |request| request.answer.status());
-        self.end_request(at, Outcome::Answered, status);
-        if let Some(client) = client {
-            self.settle(client);
-        }
     }
 
     /// A connection to a worker has ended, or cannot be used any more.

@@ -1,6 +1,5 @@
 //! fpmd-gateway as a process, between a raw FastCGI client and workers, scripted and real. The test plays the master.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, reason = "a test may fail loudly")]
-#![allow(dead_code, reason = "the stage is shared by all files here")]
 
 mod basics;
 mod dispatch;

@@ -153,7 +153,6 @@ pub struct Visit {
 #[derive(Debug, Clone)]
 pub struct Got {
     pub begin: BeginRequest,
-    pub id: u16,
     pub params: Vec<(String, Vec<u8>)>,
     pub stdin: Vec<u8>,
     pub data: Vec<u8>,
@@ -181,7 +180,6 @@ impl Visit {
         assert_eq!(begin.kind, RecordType::BeginRequest);
         let mut got = Got {
             begin: BeginRequest::decode(&begin.content).unwrap(),
-            id: begin.id,
             params: Vec::new(),
             stdin: Vec::new(),
             data: Vec::new(),
