@@ -266,27 +266,33 @@ impl Gateway {
         let reason = format!(
             "request \"{line}\" (script '{script}') timed out after {age:.3} s, {bytes} bytes answered"
         );
-        let pool = &self.settings.pool;
-        ::log::warn!("[pool {pool}] child {}, {reason}, terminating", worker.pid);
+        let mut told = Told::No;
         if let Some(connection) = self.upstreams.remove(upstream) {
             if let Some(slot) = self.slots.get_mut(connection.slot) {
                 slot.active -= 1;
             }
-            self.doom(connection.slot, worker.worker, reason);
+            told = self.doom(connection.slot, worker.worker, reason.clone());
+        }
+        // The master logs why it ends a worker.
+        if told == Told::No {
+            ::log::warn!("[pool {}] child {}, {reason}", self.settings.pool, worker.pid);
         }
         self.give_up(key, Answer::TimedOut, Outcome::TimedOut);
     }
 
-    /// Has the master end the worker of a slot, if it is this one still.
-    fn doom(&mut self, slot_key: Key, worker_id: crate::ids::WorkerId, reason: String) {
+    /// Has the master end the worker of a slot, if it is this one still and the master was not told before.
+    fn doom(&mut self, slot_key: Key, worker_id: crate::ids::WorkerId, reason: String) -> Told {
+        let mut told = Told::No;
         let worker = self.slots.get_mut(slot_key).and_then(|slot| slot.worker.as_mut());
         let same = |worker: &&mut super::slot::Worker| worker.name.worker == worker_id;
         if let Some(worker) = worker.filter(same).filter(|worker| worker.state != State::Doomed) {
             worker.state = State::Doomed;
             let slot = worker.name.slot;
             self.outbox.push_back(FromGateway::Terminate { slot, worker: worker_id, reason });
+            told = Told::Yes;
         }
         self.recount(slot_key);
+        told
     }
 
     /// What nobody waits for has its limit too.
