@@ -140,6 +140,8 @@ pub struct Gateway {
     /// Whose requests are being cancelled.
     pub(super) lost_peer: Peer,
     pub(super) told: super::report::LoadTold,
+    /// When it started.
+    pub(super) born: Moment,
     pub(super) now: Moment,
     pub(super) wall: WallTime,
     pub(super) stamp: u64,
@@ -188,6 +190,7 @@ impl Gateway {
             refused: Refusals::default(),
             lost_peer: Peer::Unix,
             told: super::report::LoadTold::default(),
+            born: now,
             now,
             wall: clock::wall(),
             stamp: 0,

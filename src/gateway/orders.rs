@@ -109,6 +109,7 @@ impl Gateway {
             last: Last::default(),
         });
         self.timers.set(Timer::Slot(key), None);
+        self.find_inherited(key);
         self.recount(key);
         self.feed();
     }

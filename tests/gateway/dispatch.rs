@@ -177,6 +177,7 @@ fn a_drained_worker_gets_no_more_and_its_connection_is_closed() {
     // Again, and for an idle one: harmless.
     stage.say(&ToGateway::Drain { slot: SlotId(0), worker });
     stage.expect("Drained", |message| matches!(message, FromGateway::Drained { .. }));
+    drop(visit);
     stage.bury(slot);
     stage.claim(slot, 1);
     echo(listener);
@@ -258,6 +259,24 @@ fn a_request_sent_to_a_dead_worker_is_served_by_its_replacement() {
     echo(stage.listener(slot));
     assert_eq!(reader.answer(1).body(), b"/survives ");
     assert_eq!(stage.report().retried, 0);
+}
+
+#[test]
+fn a_worker_that_is_busy_from_an_earlier_gateway_is_waited_for() {
+    let mut stage = Stage::new(&settings());
+    let (first, second) = (stage.slot(), stage.slot());
+    let listener = stage.listener(first);
+    // What an earlier gateway left behind: a connection that the worker holds, and on which nobody is any more.
+    drop(std::os::unix::net::UnixStream::connect(stage.path(first)).unwrap());
+    let visit = Visit::accept(&listener);
+    stage.claim(first, 1);
+    let report = stage.until("finishing", |report| report.workers.len() == 1);
+    assert_eq!((report.workers[0].state.as_str(), report.load.idle), ("Finishing", 0));
+    echo(stage.listener(second));
+    stage.claim(second, 1);
+    assert_eq!(ask(stage.connect(), &get("/x"), b"").body(), b"/x ");
+    drop(visit);
+    stage.until("idle", |report| report.load.idle == 2);
 }
 
 #[test]
