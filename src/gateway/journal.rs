@@ -200,6 +200,15 @@ impl Logs {
     }
 }
 
+impl Drop for Logs {
+    /// The master answers no more.
+    fn drop(&mut self) {
+        while !self.begun.is_empty() {
+            self.end_first_block();
+        }
+    }
+}
+
 impl AccessLog {
     /// `None` for a format that the master should have refused.
     fn new(settings: &Settings, lines: Lines) -> Option<AccessLog> {

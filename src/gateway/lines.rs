@@ -88,6 +88,13 @@ impl Lines {
     }
 }
 
+impl Drop for Lines {
+    /// What waits is written even when the gateway ends in the middle of a round.
+    fn drop(&mut self) {
+        self.flush();
+    }
+}
+
 /// How many decimal digits the number has, 0 for 0.
 fn magnitude(number: u64) -> u32 {
     number.checked_ilog10().map_or(0, |log| log + 1)

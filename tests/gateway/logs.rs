@@ -310,6 +310,25 @@ fn a_slow_request_is_told_of_once_with_what_its_worker_waits_for() {
 }
 
 #[test]
+fn a_block_without_the_master_s_answer_is_written_at_the_end() {
+    let log = Log::new();
+    let slow = Some(Duration::from_millis(50));
+    let settings = Settings { has_slowlog: true, request_slowlog_timeout: slow, ..settings() };
+    let mut stage = Stage::with_logs(&settings, &[log.open().as_fd()]);
+    let slot = stage.slot();
+    stage.start(slot, Command::new("sleep").arg("60"));
+    let mut client = send(&stage, &post("/slow.php", "0"));
+    stage.until("slow", |report| report.slow == 1);
+    assert_eq!(log.text(), "");
+    stage.say(&ToGateway::SlotGone { slot: SlotId(0) });
+    assert_eq!(client.answer(1).status(), 502);
+    stage.say(&ToGateway::Stop { within: Duration::ZERO });
+    assert!(stage.ended().success());
+    let text = log.text();
+    assert!(text.contains("request = \"POST /slow.php\"\n") && text.ends_with("bytes_out = 0\n"), "{text}");
+}
+
+#[test]
 fn what_a_worker_says_into_its_error_stream_is_logged_by_lines_if_asked() {
     for log_stderr in [true, false] {
         let mut stage = Stage::new(&Settings { log_stderr, ..settings() });
