@@ -157,8 +157,11 @@ impl Gateway {
     }
 
     fn stop(&mut self, within: Duration) {
-        if self.phase != Phase::Serving {
-            return;
+        match self.phase {
+            Phase::Serving => {}
+            // Nobody is left who could serve what waits.
+            Phase::Stopping => return self.timers.set(Timer::Stop, Some(self.now.after(within))),
+            Phase::Stopped => return,
         }
         self.phase = Phase::Stopping;
         self.shut_doors();

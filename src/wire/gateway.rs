@@ -91,7 +91,8 @@ pub enum ToGateway {
         /// Comes back in the report.
         number: u64,
     },
-    /// Accept no more connections, serve what is queued until the deadline, answer the rest with a 503, then `Stopped`.
+    /// Accept no more connections, serve what is queued until the deadline, answer the rest with a 503, then `Stopped`. A
+    /// second one brings another deadline.
     Stop {
         /// How long the queue may take.
         within: Duration,

@@ -405,3 +405,28 @@ fn a_stop_serves_what_waits() {
     slow.into_iter().for_each(|slow| slow.join().unwrap().unwrap());
     fpmd.finish_stopped();
 }
+
+#[test]
+fn what_waits_when_the_last_worker_is_gone_is_refused_and_not_dropped() {
+    if !works() {
+        return;
+    }
+    // It never comes to accept: one request waits on its slot, the other in the gateway.
+    let mut fpmd = Rig::new().pool(routed("www", &workers::sleep()).hasty()).start();
+    let waiting: Vec<_> = (0..2)
+        .map(|_| {
+            let address = fpmd.address("www");
+            std::thread::spawn(move || address.get("/pid"))
+        })
+        .collect();
+    fpmd.wait_pool("www", "a request waiting", |pool| {
+        pool.gateway.as_ref().is_some_and(|gateway| gateway.accepted_conn == 2 && gateway.listen_queue == 1)
+    });
+    fpmd.signal(Signal::SIGTERM);
+    for waits in waiting {
+        let refused = waits.join().unwrap().unwrap();
+        assert!(refused.head.starts_with("Status: 50"), "{refused:?}");
+    }
+    fpmd.expect("after SIGTERM");
+    fpmd.finish_stopped();
+}
