@@ -23,6 +23,7 @@ use support::daemon::{Dispatch, Fpmd, Pool, Rig};
 use support::{process, wait_until, workers};
 
 mod load;
+mod nginx;
 #[allow(dead_code, reason = "the suite uses the rest")]
 #[path = "../suite/support/mod.rs"]
 mod support;
@@ -36,12 +37,13 @@ fn main() {
         return println!("skipped: this version has no gateway yet");
     }
     let named: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
-    let parts: [(&str, fn()); 8] = [
+    let parts: [(&str, fn()); 9] = [
         ("hello", || compare("PHP hello, 4 workers", workers::php(), 4, "/pid", (0.93, 1.5))),
         ("c", || compare("C hello, 2 workers", workers::c(), 2, "/pid", (0.95, 1.7))),
         ("cpu", || compare("PHP 1 ms, 4 workers", workers::php(), 4, "/cpu/6000", (0.97, 0.97))),
         ("64k", || compare("PHP 64 kB, 4 workers", workers::php(), 4, "/big/65536", (0.88, 1.25))),
         ("10m", || compare("PHP 10 MB, 4 workers", workers::php(), 4, "/big/10485760", (0.72, 0.72))),
+        ("nginx", nginx::against_php_fpm),
         ("syscalls", system_calls),
         ("overload", overload),
         ("idle", idle_connections),

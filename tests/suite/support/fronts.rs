@@ -126,7 +126,7 @@ impl Drop for Server {
 }
 
 /// A port of 127.0.0.1 that nobody listens on just now.
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 

@@ -35,9 +35,15 @@ impl Nginx {
 
     /// As `start`.
     pub fn start_in(manner: Manner, dir: &Dir, upstreams: &[(&str, String)]) -> Nginx {
+        let folder = dir.join("nginx");
+        Nginx::start_with(dir, &configuration(manner, &folder, &folder.join("http"), "", upstreams))
+    }
+
+    /// As a configuration says that was made for `dir`.
+    pub fn start_with(dir: &Dir, text: &str) -> Nginx {
         let (folder, socket) = (dir.join("nginx"), dir.join("nginx/http"));
         fs::create_dir_all(&folder).unwrap();
-        let config = dir.write("nginx/nginx.conf", &configuration(manner, &folder, &socket, upstreams));
+        let config = dir.write("nginx/nginx.conf", text);
         let child = Command::new("/usr/sbin/nginx")
             .arg("-c")
             .arg(config)
@@ -90,7 +96,14 @@ impl Drop for Nginx {
     }
 }
 
-fn configuration(manner: Manner, folder: &Path, socket: &Path, upstreams: &[(&str, String)]) -> String {
+/// `more`: lines for the server, such as another `listen`.
+pub fn configuration(
+    manner: Manner,
+    folder: &Path,
+    socket: &Path,
+    more: &str,
+    upstreams: &[(&str, String)],
+) -> String {
     let folder = folder.display();
     // Started by root, nginx would give its workers to nobody, who may not open the pools' sockets.
     let user = if nix::unistd::geteuid().is_root() { "user root;" } else { "" };
@@ -132,7 +145,7 @@ fn configuration(manner: Manner, folder: &Path, socket: &Path, upstreams: &[(&st
             client_body_temp_path {folder}/body; fastcgi_temp_path {folder}/fastcgi; proxy_temp_path {folder}/proxy;
             uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;
             {named}
-            server {{ listen unix:{}; {locations} }}
+            server {{ listen unix:{}; {more} {locations} }}
         }}\n",
         socket.display()
     )

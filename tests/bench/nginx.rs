@@ -1,0 +1,102 @@
+//! The whole road: wrk, nginx, and behind it the gateway or php-fpm. Skipped with the reason where wrk or php-fpm is not
+//! installed: the tests do not need them, so `tests/setup.sh` does not install them.
+
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use crate::support::daemon::{Dispatch, Pool, Rig, run};
+use crate::support::dir::Dir;
+use crate::support::fronts::free_port;
+use crate::support::web::{self, Manner, Nginx};
+use crate::support::{process, wait_until, workers};
+use crate::{ROUNDS, median, say};
+
+/// nginx in front of one upstream, on a port for wrk.
+struct Site {
+    /// Ended before its directory goes.
+    _nginx: Nginx,
+    _dir: Dir,
+    port: u16,
+}
+
+impl Site {
+    fn new(manner: Manner, socket: &Path) -> Site {
+        let (dir, port) = (Dir::new(), free_port());
+        let (folder, upstream) = (dir.join("nginx"), format!("unix:{}", socket.display()));
+        let more = format!("listen 127.0.0.1:{port}; keepalive_requests 1000000;");
+        let text = web::configuration(manner, &folder, &folder.join("http"), &more, &[("pool", upstream)]);
+        Site { _nginx: Nginx::start_with(&dir, &text), _dir: dir, port }
+    }
+
+    /// Requests a second by wrk.
+    fn rate(&self) -> f64 {
+        let url = format!("http://127.0.0.1:{}/pool/pid", self.port);
+        let ran = run("wrk", &["-t1", "-c16", "-d1s", &url]);
+        let line = ran.out.lines().find_map(|line| line.strip_prefix("Requests/sec:"));
+        assert!(!ran.out.contains("Non-2xx"), "{}", ran.out);
+        line.unwrap_or_else(|| panic!("{}{}", ran.out, ran.err)).trim().parse().unwrap()
+    }
+}
+
+/// A php-fpm of so many workers, as Debian sets it up otherwise.
+struct PhpFpm {
+    child: Child,
+    dir: Dir,
+}
+
+impl PhpFpm {
+    fn start(program: &str, workers: u32) -> PhpFpm {
+        let dir = Dir::new();
+        let folder = dir.path().display();
+        let text = format!(
+            "[global]\npid = {folder}/pid\nerror_log = {folder}/log\n[www]\nuser = root\ngroup = root\n\
+             listen = {folder}/www.sock\npm = static\npm.max_children = {workers}\n"
+        );
+        let config = dir.write("fpm.conf", &text);
+        let mut command = Command::new(program);
+        command.args(["-R", "-F", "-y"]).arg(config).stdin(Stdio::null()).stderr(Stdio::null());
+        let child = command.spawn().unwrap();
+        wait_until("php-fpm's socket", || dir.join("www.sock").exists());
+        PhpFpm { child, dir }
+    }
+}
+
+impl Drop for PhpFpm {
+    fn drop(&mut self) {
+        process::signal(i32::try_from(self.child.id()).unwrap(), nix::sys::signal::Signal::SIGTERM);
+        let _ = self.child.wait();
+    }
+}
+
+/// 4 workers of ours with kept connections; php-fpm with 4 and without, and with 16, each pinned by a kept connection.
+pub fn against_php_fpm() {
+    let programs = ["/usr/sbin/php-fpm", "/usr/sbin/php-fpm8.2"];
+    let Some(program) = programs.into_iter().find(|program| Path::new(program).exists()) else {
+        return println!("skipped: nginx; php-fpm is not installed");
+    };
+    if !Path::new("/usr/bin/wrk").exists() || !nix::unistd::geteuid().is_root() {
+        return println!("skipped: nginx; it needs wrk and root");
+    }
+    let pool = Pool::new("www", &workers::php()).workers(4).dispatch(Dispatch::Gateway);
+    let fpmd = Rig::new().pool(pool).start();
+    let ours = Site::new(Manner::Kept, &fpmd.socket("www"));
+    for (what, number, manner, bound) in [
+        ("nginx: PHP hello, gateway / php-fpm of 4", 4, Manner::Plain, ">= 1.5"),
+        ("nginx: PHP hello, gateway / php-fpm of 16, all pinned", 16, Manner::Kept, ">= 1.05"),
+    ] {
+        let fpm = PhpFpm::start(program, number);
+        let theirs = Site::new(manner, &fpm.dir.join("www.sock"));
+        let mut ratios = Vec::new();
+        for round in 0..=ROUNDS {
+            let early = (round % 2 == 0).then(|| ours.rate());
+            let other = theirs.rate();
+            let own = early.unwrap_or_else(|| ours.rate());
+            if round > 0 {
+                ratios.push(own / other);
+            }
+        }
+        say(what, &format!("{:.2}", median(ratios)), bound);
+    }
+    drop(ours);
+    fpmd.finish();
+}
