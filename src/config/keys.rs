@@ -172,7 +172,7 @@ const fn later(section: Section, name: &'static str, kind: Kind, doc: &'static s
 }
 
 /// Whether this version has the gateway: `dispatch = "gateway"`, which is the default then, and its settings.
-pub const GATEWAY: Support = if cfg!(test) { Support::Supported } else { Support::NotYet };
+pub const GATEWAY: Support = Support::Supported;
 
 /// Who accepts connections if the file does not say it.
 const DISPATCH: &str = match GATEWAY {
@@ -210,7 +210,7 @@ pub const KEYS: &[Key] = &[
     key(Pool, "listen_acl_groups", Names, Value("[]"), "Groups that may connect to the Unix socket, by POSIX ACL."),
     routed(Pool, "allowed_clients", Strings, Value("[]"), "Addresses and networks that may connect over TCP; none is everyone."),
     key(Pool, "command", Strings, Required, "The worker's program, an absolute path, and its arguments."),
-    key(Pool, "dispatch", Choice(&["direct", "gateway"]), Value(DISPATCH), "Who accepts connections: the workers, or fpmd's gateway (not supported yet)."),
+    key(Pool, "dispatch", Choice(&["gateway", "direct"]), Value(DISPATCH), "Who accepts connections: fpmd's gateway, which gives each request to an idle worker, or the workers themselves."),
     later(Pool, "prefork", Choice(&["auto", "on", "off"]), "Whether workers are forked from one that has started already."),
     routed(Pool, "concurrency", Whole(1, 65_535), Value("1"), "How many requests one worker serves at once."),
     key(Pool, "user", Name, Unset("fpmd's own; has to be given if that is root"), "User that workers run as."),

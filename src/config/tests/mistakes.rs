@@ -161,7 +161,7 @@ fn an_impossible_value_names_the_range() {
         (
             "dispatch = \"dirct\"",
             12,
-            "dispatch: 'dirct' is not one of direct, gateway; did you mean \"direct\"?",
+            "dispatch: 'dirct' is not one of gateway, direct; did you mean \"direct\"?",
         ),
         ("directory = \"srv\"", 13, "directory: 'srv' is not an absolute path; it has to begin with '/'"),
         ("directory = \"/a\\u0000\"", 13, "directory: has a NUL character"),
