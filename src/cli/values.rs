@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use crate::config::keys::{self, Support};
 use crate::ids::{Pid, PoolName};
 
 pub fn pool(text: &str) -> Result<PoolName, String> {
@@ -23,12 +22,10 @@ pub fn workers(text: &str) -> Result<u32, String> {
 
 /// A word of the setting `dispatch`.
 pub fn dispatch(text: &str) -> Result<&'static str, String> {
-    match (text, keys::GATEWAY) {
-        ("direct", _) => Ok("direct"),
-        ("gateway", Support::Supported) => Ok("gateway"),
-        ("gateway", Support::NotYet) => Err("'gateway' is not supported yet, use 'direct'".into()),
-        (_, Support::Supported) => Err("the mode is 'direct' or 'gateway'".into()),
-        (_, Support::NotYet) => Err("the mode is 'direct'".into()),
+    match text {
+        "direct" => Ok("direct"),
+        "gateway" => Ok("gateway"),
+        _ => Err("the mode is 'direct' or 'gateway'".into()),
     }
 }
 

@@ -57,7 +57,6 @@ pub(super) fn dispatch(
 ) -> Dispatch {
     let is_direct = table.value(report, "dispatch", |report, item| match item.choice(report)?.as_str() {
         "direct" => Some(true),
-        later if keys::GATEWAY == Support::NotYet => item.not_yet(report, later),
         _ => Some(false),
     });
     if is_direct {

@@ -147,17 +147,6 @@ const fn fixed(section: Section, name: &'static str, kind: Kind, default: Defaul
     Key { section, name, kind, default, doc, applies: Applies::Restart, support: Support::Supported }
 }
 
-/// A setting of the gateway.
-const fn routed(
-    section: Section,
-    name: &'static str,
-    kind: Kind,
-    default: Default,
-    doc: &'static str,
-) -> Key {
-    Key { support: GATEWAY, ..key(section, name, kind, default, doc) }
-}
-
 /// A setting for a later version.
 const fn later(section: Section, name: &'static str, kind: Kind, doc: &'static str) -> Key {
     Key {
@@ -170,15 +159,6 @@ const fn later(section: Section, name: &'static str, kind: Kind, doc: &'static s
         support: Support::NotYet,
     }
 }
-
-/// Whether this version has the gateway: `dispatch = "gateway"`, which is the default then, and its settings.
-pub const GATEWAY: Support = Support::Supported;
-
-/// Who accepts connections if the file does not say it.
-const DISPATCH: &str = match GATEWAY {
-    Support::Supported => "\"gateway\"",
-    Support::NotYet => "\"direct\"",
-};
 
 /// The largest `max_children` and `process_max`: Linux has at most 2^22 processes.
 const MOST: i64 = 4_194_304;
@@ -196,7 +176,7 @@ pub const KEYS: &[Key] = &[
     fixed(Global, "control_group", Name, Unset("none"), "Group whose members may read the status."),
     key(Global, "include", Strings, Value("[]"), "Files with more pools, relative to this file."),
     fixed(Global, "runtime_dir", Path, Derived("/run/fpmd for root, else $XDG_RUNTIME_DIR/fpmd or /tmp/fpmd-UID"), "Directory of what lives as long as fpmd does."),
-    Key { support: GATEWAY, ..fixed(Global, "gateway_user", Name, Derived("fpmd, else nobody, for root; fpmd's own user for others"), "User that gateways run as.") },
+    fixed(Global, "gateway_user", Name, Derived("fpmd, else nobody, for root; fpmd's own user for others"), "User that gateways run as."),
     key(Global, "process_max", Whole(0, MOST), Value("0"), "How many workers all pools together may have; 0 is no limit."),
     key(Global, "process_control_timeout", Time, Value("\"5s\""), "How long a worker that got its stop signal may take before SIGKILL."),
     later(Global, "reload_surge", Whole(1, MOST), "How many workers a reload may start beyond max_children."),
@@ -208,11 +188,11 @@ pub const KEYS: &[Key] = &[
     key(Pool, "listen_mode", Mode, Value("\"0660\""), "Permission bits of the Unix socket."),
     key(Pool, "listen_acl_users", Names, Value("[]"), "Users that may connect to the Unix socket, by POSIX ACL."),
     key(Pool, "listen_acl_groups", Names, Value("[]"), "Groups that may connect to the Unix socket, by POSIX ACL."),
-    routed(Pool, "allowed_clients", Strings, Value("[]"), "Addresses and networks that may connect over TCP; none is everyone."),
+    key(Pool, "allowed_clients", Strings, Value("[]"), "Addresses and networks that may connect over TCP; none is everyone."),
     key(Pool, "command", Strings, Required, "The worker's program, an absolute path, and its arguments."),
-    key(Pool, "dispatch", Choice(&["gateway", "direct"]), Value(DISPATCH), "Who accepts connections: fpmd's gateway, which gives each request to an idle worker, or the workers themselves."),
+    key(Pool, "dispatch", Choice(&["gateway", "direct"]), Value("\"direct\""), "Who accepts connections: fpmd's gateway, which gives each request to an idle worker, or the workers themselves."),
     later(Pool, "prefork", Choice(&["auto", "on", "off"]), "Whether workers are forked from one that has started already."),
-    routed(Pool, "concurrency", Whole(1, 65_535), Value("1"), "How many requests one worker serves at once."),
+    key(Pool, "concurrency", Whole(1, 65_535), Value("1"), "How many requests one worker serves at once."),
     key(Pool, "user", Name, Unset("fpmd's own; has to be given if that is root"), "User that workers run as."),
     key(Pool, "group", Name, Unset("the user's primary group"), "Group that workers run as."),
     key(Pool, "supplementary_groups", Names, Unset("the user's groups"), "Further groups of the workers, instead of the user's."),
@@ -228,22 +208,22 @@ pub const KEYS: &[Key] = &[
     key(Pool, "stop_signal", Signal, Value("\"SIGTERM\""), "Signal that asks an idle worker to end."),
     key(Pool, "stop_timeout", Time, Value("\"30s\""), "How long a busy worker may go on before it gets the stop signal all the same."),
     key(Pool, "start_timeout", Time, Value("\"10s\""), "How long a new worker may take to become ready."),
-    routed(Pool, "status_path", Text, Unset("none"), "URL path of the status page."),
-    routed(Pool, "ping_path", Text, Unset("none"), "URL path of the ping page."),
-    routed(Pool, "ping_response", Text, Value("\"pong\""), "What the ping page says."),
-    routed(Pool, "access_log", Path, Unset("none"), "File that gets a line for each request."),
-    routed(Pool, "access_format", Text, Value(r#"'%R - %u %t "%m %r" %s'"#), "The form of that line: letters of php-fpm, or \"json\"."),
-    routed(Pool, "slowlog", Path, Unset("none"), "File that gets what is known of each slow request."),
+    key(Pool, "status_path", Text, Unset("none"), "URL path of the status page."),
+    key(Pool, "ping_path", Text, Unset("none"), "URL path of the ping page."),
+    key(Pool, "ping_response", Text, Value("\"pong\""), "What the ping page says."),
+    key(Pool, "access_log", Path, Unset("none"), "File that gets a line for each request."),
+    key(Pool, "access_format", Text, Value(r#"'%R - %u %t "%m %r" %s'"#), "The form of that line: letters of php-fpm, or \"json\"."),
+    key(Pool, "slowlog", Path, Unset("none"), "File that gets what is known of each slow request."),
     key(Pool, "catch_workers_output", Bool, Value("true"), "Whether what workers write to standard output and error is logged."),
     key(Pool, "decorate_workers_output", Bool, Value("true"), "Whether such lines get time, level, pool and pid."),
-    routed(Pool, "log_request_stderr", Bool, Value("false"), "Whether what workers send to FCGI_STDERR is logged, too."),
-    routed(Pool, "request_slowlog_timeout", Time, Value("\"0s\""), "After how long a request is slow; 0 is never."),
+    key(Pool, "log_request_stderr", Bool, Value("false"), "Whether what workers send to FCGI_STDERR is logged, too."),
+    key(Pool, "request_slowlog_timeout", Time, Value("\"0s\""), "After how long a request is slow; 0 is never."),
     later(Pool, "request_slowlog_trace_depth", Whole(1, 1000), "How many stack frames are logged."),
-    routed(Pool, "request_terminate_timeout", Time, Value("\"0s\""), "After how long a request is ended and its worker replaced; 0 is never."),
-    routed(Pool, "queue_timeout", Time, Value("\"30s\""), "How long a request may wait for a worker before it is answered with 503; 0 is for ever."),
-    routed(Pool, "queue_limit", Whole(0, MOST), Value("4096"), "How many requests may wait for a worker; one more is answered with 503."),
-    routed(Pool, "request_buffer", Size, Value("\"128K\""), "How much of a request body is held in memory; more goes to a file."),
-    routed(Pool, "response_buffer", Size, Value("\"256K\""), "How much of a response is held in memory; more goes to a file."),
+    key(Pool, "request_terminate_timeout", Time, Value("\"0s\""), "After how long a request is ended and its worker replaced; 0 is never."),
+    key(Pool, "queue_timeout", Time, Value("\"30s\""), "How long a request may wait for a worker before it is answered with 503; 0 is for ever."),
+    key(Pool, "queue_limit", Whole(0, MOST), Value("4096"), "How many requests may wait for a worker; one more is answered with 503."),
+    key(Pool, "request_buffer", Size, Value("\"128K\""), "How much of a request body is held in memory; more goes to a file."),
+    key(Pool, "response_buffer", Size, Value("\"256K\""), "How much of a response is held in memory; more goes to a file."),
 
     key(Pm, "mode", Choice(&["static", "dynamic", "ondemand"]), Value("\"static\""), "How the number of workers is decided (dynamic and ondemand are not supported yet)."),
     key(Pm, "max_children", Whole(1, MOST), Required, "The number of workers of a static pool."),
@@ -253,7 +233,7 @@ pub const KEYS: &[Key] = &[
     later(Pm, "max_spawn_rate", Whole(1, MOST), "How many workers are started at once."),
     later(Pm, "process_idle_timeout", Time, "After how long an idle worker of an ondemand pool is ended."),
     key(Pm, "max_requests", Whole(0, 2_147_483_647), Value("0"), "Requests after which a worker is replaced (in direct mode: php-cgi only, which counts them); 0 is never."),
-    routed(Pm, "max_requests_jitter", Whole(0, 2_147_483_647), Value("0"), "Up to how many requests more than max_requests a worker serves, at random."),
+    key(Pm, "max_requests_jitter", Whole(0, 2_147_483_647), Value("0"), "Up to how many requests more than max_requests a worker serves, at random."),
     later(Pm, "max_lifetime", Time, "After how long a worker is replaced."),
     later(Pm, "max_memory", Size, "With how much memory a worker is replaced."),
 ];

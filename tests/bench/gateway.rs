@@ -33,9 +33,6 @@ const SPAN: Duration = Duration::from_millis(700);
 const CLIENTS: usize = 16;
 
 fn main() {
-    if !Dispatch::gateway_works() {
-        return println!("skipped: this version has no gateway yet");
-    }
     let named: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
     let parts: [(&str, fn()); 9] = [
         ("hello", || compare("PHP hello, 4 workers", workers::php(), 4, "/pid", (0.93, 1.5))),

@@ -13,10 +13,6 @@ const DOWN: usize = 3 << 20;
 /// Asks for everything, one after the other, of php-cgi.
 #[track_caller]
 fn serves(kind: Kind, dispatch: Dispatch) {
-    if dispatch == Dispatch::Gateway && !Dispatch::gateway_works() {
-        eprintln!("skipped: this version has no gateway yet");
-        return;
-    }
     if takes_all_workers(kind, dispatch) {
         eprintln!("skipped: direct mode has no worker left for the rest");
         return;

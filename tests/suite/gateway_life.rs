@@ -12,15 +12,6 @@ use crate::support::daemon::{Dispatch, Fpmd, Pool, Rig};
 use crate::support::web::Nginx;
 use crate::support::{Load, as_root, process, wait_until, workers};
 
-/// Whether there is a gateway to test.
-pub fn works() -> bool {
-    let works = Dispatch::gateway_works();
-    if !works {
-        eprintln!("skipped: this version has no gateway yet");
-    }
-    works
-}
-
 /// A pool whose requests come through a gateway.
 pub fn routed(name: &str, command: &[String]) -> Pool {
     Pool::new(name, command).dispatch(Dispatch::Gateway)
@@ -52,9 +43,6 @@ fn good(answer: std::io::Result<crate::support::fastcgi::Answer>) -> Result<(), 
 
 #[test]
 fn every_request_is_counted() {
-    if !works() {
-        return;
-    }
     let fpmd = serving(Rig::new().pool(routed("www", &workers::php()).workers(2)));
     let mut served: BTreeMap<String, u64> = BTreeMap::new();
     for _ in 0..50 {
@@ -74,9 +62,6 @@ fn every_request_is_counted() {
 
 #[test]
 fn a_busy_worker_and_a_waiting_request_are_seen_as_they_are() {
-    if !works() {
-        return;
-    }
     let fpmd = serving(Rig::new().pool(routed("www", &workers::php())));
     let slow: Vec<_> = (0..3)
         .map(|_| {
@@ -98,9 +83,6 @@ fn a_busy_worker_and_a_waiting_request_are_seen_as_they_are() {
 
 #[test]
 fn a_gateway_has_no_privilege_and_runs_as_nobody() {
-    if !works() {
-        return;
-    }
     if !as_root("the gateway's user") {
         return;
     }
@@ -119,9 +101,6 @@ fn a_gateway_has_no_privilege_and_runs_as_nobody() {
 
 #[test]
 fn a_web_server_in_front_is_served_with_bodies() {
-    if !works() {
-        return;
-    }
     let fpmd = serving(Rig::new().pool(routed("www", &workers::php()).workers(2)));
     let nginx = Nginx::start(&fpmd.rig.dir, &[("www", format!("unix:{}", fpmd.socket("www").display()))]);
     for size in [0, 1, 8_192, 65_535, 1_048_576] {
@@ -136,9 +115,6 @@ fn a_web_server_in_front_is_served_with_bodies() {
 
 #[test]
 fn killed_workers_cost_at_most_the_requests_in_them() {
-    if !works() {
-        return;
-    }
     const KILLS: usize = 10;
     let rig = Rig::new()
         .pool(routed("www", &workers::php()).workers(3))
@@ -167,9 +143,6 @@ fn killed_workers_cost_at_most_the_requests_in_them() {
 
 #[test]
 fn a_killed_gateway_comes_back_and_its_workers_stay() {
-    if !works() {
-        return;
-    }
     let rig = Rig::new().pool(routed("www", &workers::php()).workers(2)).expect("exited on signal 9");
     let fpmd = serving(rig);
     let before = fpmd.workers("www");
@@ -185,9 +158,6 @@ fn a_killed_gateway_comes_back_and_its_workers_stay() {
 
 #[test]
 fn a_gateway_killed_under_load_costs_the_requests_in_it() {
-    if !works() {
-        return;
-    }
     const CLIENTS: usize = 4;
     const KILLS: usize = 3;
     let rig = Rig::new().pool(routed("www", &workers::php()).workers(2)).expect("exited on signal 9");
@@ -208,9 +178,6 @@ fn a_gateway_killed_under_load_costs_the_requests_in_it() {
 
 #[test]
 fn a_killed_master_takes_its_gateway_along_and_the_next_one_starts() {
-    if !works() {
-        return;
-    }
     let mut fpmd = serving(Rig::new().pool(routed("www", &workers::php()).workers(2)));
     let family = [fpmd.workers("www"), vec![gateway_of(&fpmd)]].concat();
     fpmd.kill_master();
@@ -222,9 +189,6 @@ fn a_killed_master_takes_its_gateway_along_and_the_next_one_starts() {
 
 #[test]
 fn a_gateway_that_keeps_ending_is_told_and_tried_again() {
-    if !works() {
-        return;
-    }
     let rig = Rig::new().pool(routed("www", &workers::c())).expect("exited on signal 9");
     let fpmd = serving(rig);
     let tried = |fpmd: &Fpmd| fpmd.ctl(&["health"]).code != Some(0);
@@ -247,9 +211,6 @@ fn a_gateway_that_keeps_ending_is_told_and_tried_again() {
 
 #[test]
 fn a_stuck_gateway_holds_up_nobody_who_asks_for_the_status() {
-    if !works() {
-        return;
-    }
     let fpmd = serving(Rig::new().pool(routed("www", &workers::c())).pool(routed("api", &workers::c())));
     let gateway = gateway_of(&fpmd);
     process::signal(gateway, Signal::SIGSTOP);
@@ -289,42 +250,27 @@ fn assert_lossless(command: &[String], reloads: usize) {
 
 #[test]
 fn a_reload_under_load_loses_nothing_with_php_cgi() {
-    if !works() {
-        return;
-    }
     assert_lossless(&workers::php(), 5);
 }
 
 #[test]
 fn a_reload_under_load_loses_nothing_with_libfcgi() {
-    if !works() {
-        return;
-    }
     assert_lossless(&workers::c(), 5);
 }
 
 #[test]
 fn a_reload_under_load_loses_nothing_with_perl() {
-    if !works() {
-        return;
-    }
     assert_lossless(&workers::perl(), 3);
 }
 
 /// In direct mode this one cannot be kept from losing requests.
 #[test]
 fn a_reload_under_load_loses_nothing_with_flup() {
-    if !works() {
-        return;
-    }
     assert_lossless(&workers::flup("threaded"), 3);
 }
 
 #[test]
 fn new_settings_reach_the_gateway() {
-    if !works() {
-        return;
-    }
     let mut fpmd = serving(Rig::new().pool(routed("www", &workers::php())));
     let ask = |fpmd: &Fpmd| fpmd.address("www").get("/ping").map(|answer| answer.text());
     assert_ne!(ask(&fpmd).unwrap(), "here");
@@ -339,9 +285,6 @@ fn new_settings_reach_the_gateway() {
 
 #[test]
 fn a_changed_dispatch_takes_a_stop_and_says_so() {
-    if !works() {
-        return;
-    }
     let direct = || Pool::new("www", &workers::php());
     let mut fpmd = serving(Rig::new().pool(routed("www", &workers::php())).expect("cannot be put in force"));
     fpmd.descriptors_may_change();
@@ -367,9 +310,6 @@ fn a_changed_dispatch_takes_a_stop_and_says_so() {
 
 #[test]
 fn log_files_are_reopened_after_a_rotation() {
-    if !works() {
-        return;
-    }
     let fpmd = serving(Rig::new().pool(
         routed("www", &workers::php()).key("access_log", "\"{dir}/access\"").key("access_format", "\"%r\""),
     ));
@@ -388,9 +328,6 @@ fn log_files_are_reopened_after_a_rotation() {
 
 #[test]
 fn a_stop_serves_what_waits() {
-    if !works() {
-        return;
-    }
     let fpmd = serving(Rig::new().pool(routed("www", &workers::php())));
     let slow: Vec<_> = (0..3)
         .map(|_| {
@@ -408,9 +345,6 @@ fn a_stop_serves_what_waits() {
 
 #[test]
 fn what_waits_when_the_last_worker_is_gone_is_refused_and_not_dropped() {
-    if !works() {
-        return;
-    }
     // It never comes to accept: one request waits on its slot, the other in the gateway.
     let mut fpmd = Rig::new().pool(routed("www", &workers::sleep()).hasty()).start();
     let waiting: Vec<_> = (0..2)

@@ -2,16 +2,13 @@
 
 use std::net::SocketAddr;
 
-use crate::gateway_life::{routed, serving, works};
+use crate::gateway_life::{routed, serving};
 use crate::support::daemon::Rig;
 use crate::support::fastcgi::Address;
 use crate::support::{wait_until, workers};
 
 #[test]
 fn a_worker_serves_exactly_max_requests() {
-    if !works() {
-        return;
-    }
     let pool = routed("www", &workers::php()).pm("max_requests", "5");
     let mut fpmd = serving(Rig::new().pool(pool));
     fpmd.descriptors_may_change();
@@ -28,9 +25,6 @@ fn a_worker_serves_exactly_max_requests() {
 
 #[test]
 fn a_worker_that_a_signal_ends_counts_as_recycled_too() {
-    if !works() {
-        return;
-    }
     let pool = routed("www", &workers::c()).pm("max_requests", "3").key("stop_signal", "\"SIGKILL\"");
     let mut fpmd = serving(Rig::new().pool(pool));
     fpmd.descriptors_may_change();
@@ -42,9 +36,6 @@ fn a_worker_that_a_signal_ends_counts_as_recycled_too() {
 
 #[test]
 fn a_request_that_takes_too_long_gets_504_and_its_worker_goes() {
-    if !works() {
-        return;
-    }
     let pool = routed("www", &workers::php()).key("request_terminate_timeout", "\"300ms\"");
     let mut fpmd = serving(Rig::new().pool(pool).expect("terminating").expect("SIGKILL"));
     fpmd.descriptors_may_change();
@@ -62,9 +53,6 @@ fn a_request_that_takes_too_long_gets_504_and_its_worker_goes() {
 
 #[test]
 fn a_full_queue_is_answered_with_503() {
-    if !works() {
-        return;
-    }
     let pool = routed("www", &workers::php()).key("queue_limit", "1");
     let fpmd = serving(Rig::new().pool(pool));
     let slow: Vec<_> = (0..2)
@@ -86,9 +74,6 @@ fn a_full_queue_is_answered_with_503() {
 
 #[test]
 fn a_request_that_waits_too_long_is_answered_with_503() {
-    if !works() {
-        return;
-    }
     let pool = routed("www", &workers::php()).key("queue_timeout", "\"200ms\"");
     let fpmd = serving(Rig::new().pool(pool));
     let address = fpmd.address("www");
@@ -103,9 +88,6 @@ fn a_request_that_waits_too_long_is_answered_with_503() {
 
 #[test]
 fn only_allowed_clients_are_served_over_tcp() {
-    if !works() {
-        return;
-    }
     let pool =
         |clients: &str| routed("www", &workers::c()).listen(&["127.0.0.1:0"]).key("allowed_clients", clients);
     for (clients, is_served) in [("[\"127.0.0.0/8\"]", true), ("[\"192.0.2.1\"]", false)] {
@@ -119,9 +101,6 @@ fn only_allowed_clients_are_served_over_tcp() {
 
 #[test]
 fn the_slot_of_a_dead_worker_is_its_replacement_s() {
-    if !works() {
-        return;
-    }
     let rig = Rig::new().pool(routed("www", &workers::c())).expect("exited on signal 9");
     let fpmd = serving(rig);
     let slot = fpmd.rig.dir.join("run/slots/www/0.sock");

@@ -3,15 +3,12 @@
 
 use std::fs;
 
-use crate::gateway_life::{routed, serving, works};
+use crate::gateway_life::{routed, serving};
 use crate::support::daemon::Rig;
 use crate::support::{wait_until, workers};
 
 #[test]
 fn a_slow_request_is_written_down_with_what_its_worker_does() {
-    if !works() {
-        return;
-    }
     let pool = routed("www", &workers::php())
         .key("slowlog", "\"{dir}/slow\"")
         .key("request_slowlog_timeout", "\"100ms\"")

@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-use fpmd::config::keys;
 use fpmd::status::snapshot::{PoolSnapshot, Snapshot};
 use nix::sys::signal::Signal;
 
@@ -28,13 +27,6 @@ const HASTY: &str = "still busy after 50ms";
 pub enum Dispatch {
     Direct,
     Gateway,
-}
-
-impl Dispatch {
-    /// Whether this version of fpmd takes `dispatch = "gateway"`.
-    pub fn gateway_works() -> bool {
-        keys::GATEWAY == keys::Support::Supported
-    }
 }
 
 /// One `[pool.NAME]`, in the words of the configuration file.

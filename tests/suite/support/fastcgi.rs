@@ -137,15 +137,18 @@ impl Connection {
     }
 
     /// Reads to the end of the request.
+    ///
+    /// # Errors
+    /// The connection's; one that ends after some of the answer has come says `CUT_OFF`.
     pub fn answer(&mut self) -> io::Result<Answer> {
         let mut stdout = Vec::new();
         loop {
-            let mut head = [0; 8];
-            self.stream.read_exact(&mut head)?;
-            let mut content = vec![0; usize::from(u16::from_be_bytes([head[4], head[5]]))];
-            self.stream.read_exact(&mut content)?;
-            self.stream.read_exact(&mut vec![0; usize::from(head[6])])?;
-            match head[1] {
+            let record = self.record();
+            let (kind, content) = record.map_err(|error| match stdout.is_empty() {
+                true => error,
+                false => io::Error::new(error.kind(), format!("{CUT_OFF} after {} bytes", stdout.len())),
+            })?;
+            match kind {
                 STDOUT => stdout.extend(content),
                 STDERR => {}
                 END_REQUEST => break,
@@ -159,7 +162,19 @@ impl Connection {
         let body = stdout.split_off(end + 4);
         Ok(Answer { head: String::from_utf8_lossy(&stdout).into_owned(), body })
     }
+
+    fn record(&mut self) -> io::Result<(u8, Vec<u8>)> {
+        let mut head = [0; 8];
+        self.stream.read_exact(&mut head)?;
+        let mut content = vec![0; usize::from(u16::from_be_bytes([head[4], head[5]]))];
+        self.stream.read_exact(&mut content)?;
+        self.stream.read_exact(&mut vec![0; usize::from(head[6])])?;
+        Ok((head[1], content))
+    }
 }
+
+/// What the error of an answer says that was begun and not ended.
+pub const CUT_OFF: &str = "the answer is cut off";
 
 /// A script's path, for SCRIPT_FILENAME.
 pub fn script(fixture: &str) -> String {
