@@ -95,12 +95,14 @@ fn start(case: &Case, caller: Caller, stage: &Stage, words: &Words) -> Child {
         command.args([format!("--reuid={id}"), format!("--regid={id}")]).args([
             "--clear-groups",
             "--",
-            "bash",
+            "env",
         ]);
         command
     } else {
-        Command::new("bash")
+        Command::new("env")
     };
+    // Whoever runs the tests may ignore signals: nohup does, and a shell for what it puts into the background.
+    command.args(["--default-signal", "bash"]);
     let line = case.line.split(' ').filter(|word| !word.is_empty()).map(|word| words.fill(word));
     command
         .args(["-c", &format!("{TIDY}{}", case.shell), "bash"])
