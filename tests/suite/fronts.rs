@@ -40,7 +40,9 @@ fn serves(kind: Kind, dispatch: Dispatch) {
         let chunked = ["--header", "Transfer-Encoding: chunked", "--data-binary", &data];
         assert_eq!(text("/body", &chunked).unwrap(), expected);
     }
-    assert!(front.page("/echo", &["--data-binary", &data]).unwrap() == upload, "the echo differs");
+    if takes_early_answers(kind, dispatch) {
+        assert!(front.page("/echo", &["--data-binary", &data]).unwrap() == upload, "the echo differs");
+    }
     let down = front.page(&format!("/big/{DOWN}"), &[]).unwrap();
     assert!(down.len() == DOWN && down.iter().all(|byte| *byte == b'x'), "{} bytes", down.len());
     let worker: i32 = text("/pid", &[]).unwrap().parse().unwrap();
@@ -71,6 +73,12 @@ fn takes_unknown_length(kind: Kind, dispatch: Dispatch) -> bool {
         | (Kind::Nginx(Manner::Plain | Manner::Kept) | Kind::Lighttpd, Dispatch::Direct) => true,
         (Kind::Nginx(Manner::Unbuffered) | Kind::Apache(_), Dispatch::Direct) => false,
     }
+}
+
+/// nginx without request buffering may take an answer that begins before the body is sent for a broken one, and answer 502
+/// itself. The gateway has the whole body before a worker answers.
+fn takes_early_answers(kind: Kind, dispatch: Dispatch) -> bool {
+    !(matches!(kind, Kind::Nginx(Manner::Unbuffered)) && dispatch == Dispatch::Direct)
 }
 
 /// A test for each road behind each server.

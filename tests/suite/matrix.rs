@@ -125,6 +125,10 @@ fn kills(kind: &Kind, fpmd: &mut Fpmd, cut: Cut, dispatch: Dispatch) {
             Answers::Child => answering(kind, &fpmd.address("www"), cut),
         };
         fpmd.expect(&victim.to_string());
+        if kind.answers == Answers::Child {
+            // The gateway knows the worker, and not its child that was killed.
+            fpmd.expect("closed its connection before its answer was complete");
+        }
         process::end(victim);
         fpmd.wait_pool("www", "every worker to run again", |pool| {
             pool.total_processes == WORKERS
