@@ -121,6 +121,7 @@ impl Master {
                 Ok(mut killed) => {
                     // Those of the last round may not have died yet; they fork no more.
                     killed.retain(|process| reached.insert(process.pid));
+                    self.strangers.name(killed.iter().map(|process| process.pid));
                     if killed.is_empty() {
                         return;
                     }
@@ -157,6 +158,7 @@ impl Master {
         let Some(worker) = self.workers.by_pid(pid) else {
             // An orphan that became ours because fpmd is a subreaper, or PID 1.
             log::debug!("orphan {pid} {status}");
+            self.strangers.reaped(pid);
             self.cgroups.sweep();
             return;
         };

@@ -12,7 +12,12 @@ use crate::os::{clock, session, signal, wait};
 
 /// Children that were there before us: a shell that started jobs and then became fpmd left them to us.
 #[derive(Debug, Default)]
-pub struct Strangers(HashSet<Pid>);
+pub struct Strangers {
+    /// There before us; never touched.
+    foreign: HashSet<Pid>,
+    /// Killed by us and in the log already: a killed process takes its time to end.
+    named: HashSet<Pid>,
+}
 
 /// How long killed processes may take to end; those that wait in the kernel for a dead disk never do.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -21,18 +26,28 @@ impl Strangers {
     /// Whoever is our child before the first worker is started.
     pub fn note() -> Strangers {
         let children = session::children().unwrap_or_default();
-        Strangers(children.into_iter().map(|child| child.pid).collect())
+        let foreign = children.into_iter().map(|child| child.pid).collect();
+        Strangers { foreign, named: HashSet::new() }
     }
 
-    /// Kills every other child that has not ended; whether there is any other child left, zombies too. `told` are those
-    /// that are in the log already: a killed process takes its time to end.
-    fn kill_others(&self, told: &mut HashSet<Pid>) -> bool {
+    /// These were killed as leftovers of a pool, and the log says so.
+    pub fn name(&mut self, killed: impl Iterator<Item = Pid>) {
+        self.named.extend(killed);
+    }
+
+    /// The number may be another process's from now on.
+    pub fn reaped(&mut self, pid: Pid) {
+        self.named.remove(&pid);
+    }
+
+    /// Kills every other child that has not ended; whether there is any other child left, zombies too.
+    fn kill_others(&mut self) -> bool {
         let Ok(children) = session::children() else { return false };
         let mut is_any_left = false;
-        for child in children.into_iter().filter(|child| !self.0.contains(&child.pid)) {
+        for child in children.into_iter().filter(|child| !self.foreign.contains(&child.pid)) {
             is_any_left = true;
             if !child.zombie {
-                if told.insert(child.pid) {
+                if self.named.insert(child.pid) {
                     log::warn!("killing orphan {} ({})", child.pid, child.name);
                 }
                 // If that fails, it has gone by itself.
@@ -48,8 +63,7 @@ impl Master {
     pub(super) fn bury(&mut self) {
         let deadline = clock::monotonic().after(PATIENCE);
         let mut events = Events::with_capacity(16);
-        let mut told = HashSet::new();
-        while self.strangers.kill_others(&mut told) && clock::monotonic() < deadline {
+        while self.strangers.kill_others() && clock::monotonic() < deadline {
             while let Ok(Some(_)) = wait::reap() {}
             let left = deadline.since(clock::monotonic()).min(GLANCE);
             // SIGCHLD ends the wait; whatever else does only makes this look again sooner.
