@@ -5,6 +5,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use crate::fcgi::session::Request;
+use crate::status::escape::markup;
 
 /// The longest that `/slow` waits.
 const LONGEST_PAUSE: Duration = Duration::from_secs(600);
@@ -139,13 +140,8 @@ fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            '\'' => out.push_str("&#39;"),
             c if c.is_control() => out.push('\u{fffd}'),
-            c => out.push(c),
+            c => markup(&mut out, c),
         }
     }
     out

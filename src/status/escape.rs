@@ -36,7 +36,7 @@ pub(super) fn visible(out: &mut String, bytes: &[u8], put: fn(&mut String, char)
 }
 
 /// A character reference for what is markup in HTML and XML, in text and in attributes.
-pub(super) fn markup(out: &mut String, c: char) {
+pub(crate) fn markup(out: &mut String, c: char) {
     match c {
         '&' => out.push_str("&amp;"),
         '<' => out.push_str("&lt;"),

@@ -4,7 +4,7 @@
 
 pub mod access;
 pub mod answer;
-mod escape;
+pub(crate) mod escape;
 pub mod histogram;
 mod human;
 pub mod json;
