@@ -1,10 +1,14 @@
-//! Numbers in, numbers out: when the next worker may start, when to look again, what counts as ready.
-//! Owns no state of pools or workers; `supervise` does. No clock: `now` is handed in.
+//! Numbers in, numbers out: how many workers there should be, when the next one may start, when to look again, what
+//! counts as ready. Owns no state of pools or workers; `supervise` does. No clock: `now` is handed in.
 #![forbid(unsafe_code)]
 
 pub mod agenda;
 pub mod backoff;
+pub mod demand;
 pub mod poll;
+pub mod share;
 
 pub use backoff::{Backoff, Failure, Permit, Verdict};
+pub use demand::{Bounds, Decision, Demand, Limit, Mode, Scaling};
 pub use poll::{Poll, seen_ready};
+pub use share::{Claim, Share};

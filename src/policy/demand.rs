@@ -1,0 +1,422 @@
+//! How many workers a pool starts or stops now: static, dynamic and ondemand with php-fpm's settings, driven by demand
+//! instead of php-fpm's one-second tick. Owns one pool's memory of what was superfluous since when, and of the starts
+//! under way; which workers there are, and whether a start is held back after failures, is known in `supervise`.
+//!
+//! 1. **Wanted** are: static, `max_children`; dynamic, the busy ones, one for each request that waits, and `min_spare` idle
+//!    ones; ondemand, the busy ones and one for each request that waits. Workers that are starting or idle count as had.
+//!    A dynamic pool begins with `start_servers`.
+//! 2. **Starts** are bounded by `max_children`, by the headroom that `process_max` leaves (see [`super::share`]), and except
+//!    for static and the first fill by the pace ([`pace::Pace`]): [`Bounds::at_once`] starts may be under way at once; each
+//!    worker that becomes ready lets one more begin, and so does each `1/max_spawn_rate` of a second.
+//! 3. **Patience**: while the time that requests take is known and the workers there are would empty the queue before a new
+//!    worker could be ready, none is started. It lasts one start-up at most, so that a wrong guess costs no more than that.
+//! 4. **Stops** are idle workers only, and none while something waits: a dynamic pool stops as many as there were beyond
+//!    `max_spare` idle throughout `idle_timeout`, an ondemand pool as many as were idle throughout it. All at once; the
+//!    longest idle first. As this is the least number of idle workers in that time, a load that comes and goes within it
+//!    never makes the pool stop a worker that it starts again.
+//! 5. More workers than `max_children`, after that was lowered: the idle ones are stopped at once.
+//!
+//! **When to call [`Scaling::decide`]**: at the start; when the queue becomes empty, non-empty or longer; when a worker
+//! becomes ready, becomes idle or busy, or ends; when the bounds change; when `process_max` has room again for a pool
+//! that it held back; and at [`Decision::look_again`], which is `None` for a pool that has nothing to wait for. A caller
+//! that learns of idle workers only from time to time says in [`Demand::least_idle`] what it may have missed.
+
+mod pace;
+mod surplus;
+
+use std::time::Duration;
+
+use crate::ids::Moment;
+use pace::Pace;
+use surplus::Surplus;
+
+/// The starts that may be under way at once on a machine with so many CPUs: enough to keep them all at work while some
+/// starts wait for a disk, few enough that the first worker is ready long before the last.
+pub fn at_once(cpus: u32) -> u32 {
+    cpus.saturating_mul(2).max(4)
+}
+
+/// The settings of one pool. The configuration has checked them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bounds {
+    /// How the number is decided.
+    pub mode: Mode,
+    /// The most workers, at least 1.
+    pub max_children: u32,
+    /// Requests that one worker serves at once, at least 1; 1 in direct mode.
+    pub concurrency: u32,
+    /// Starts a second that need not wait for earlier ones to be ready, at least 1. Means nothing to a static pool.
+    pub max_spawn_rate: u32,
+    /// Starts that may be under way at once before `max_spawn_rate` lets more begin: [`at_once`].
+    pub at_once: u32,
+    /// How long an idle worker must have been superfluous until it is stopped. Means nothing to a static pool.
+    pub idle_timeout: Duration,
+}
+
+/// How the number of workers is decided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Always `max_children`.
+    Static,
+    /// Some idle ones in reserve.
+    Dynamic {
+        /// How many it begins with, `min_spare` to `max_spare`.
+        start_servers: u32,
+        /// Fewer idle ones make it start some, at least 1.
+        min_spare: u32,
+        /// More idle ones make it stop some, at least `min_spare`.
+        max_spare: u32,
+    },
+    /// Only while there are requests.
+    Ondemand,
+}
+
+impl Bounds {
+    /// The workers that the pool must be able to have whatever the others do: what `process_max` reserves for it.
+    pub fn reserved(&self) -> u32 {
+        match self.mode {
+            Mode::Static => self.max_children,
+            Mode::Dynamic { min_spare, .. } => min_spare.clamp(1, self.max_children.max(1)),
+            Mode::Ondemand => 1,
+        }
+    }
+}
+
+/// What the caller sees of the pool now. Each worker is in one of the four counts, or in none once it is stuck for good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Demand {
+    /// Requests or connections that wait for a worker. Those that an idle worker is about to take may be among them.
+    pub queued: u32,
+    /// Workers that are ready and have no request.
+    pub idle: u32,
+    /// The least that `idle` was since the last call; `idle` itself where every change makes a call.
+    pub least_idle: u32,
+    /// Workers with a request, those that work on after their answer included.
+    pub busy: u32,
+    /// Workers that were asked for and are not ready yet.
+    pub starting: u32,
+    /// Workers that are on their way out. They fill `max_children` too, as their memory does, so a caller leaves out those
+    /// whose replacement is meant to run beside them (recycling, the old generation of a reload).
+    pub leaving: u32,
+    /// Processes that `process_max` lets this pool add: [`super::share::Share::headroom`]; `u32::MAX` without that setting.
+    pub headroom: u32,
+    /// How long a request has a worker, on the average of recent ones; `None` where nobody knows, as in direct mode.
+    pub service: Option<Duration>,
+}
+
+/// What follows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Decision {
+    /// Start so many now. The caller may start fewer, and says [`Scaling::started`] of each that it starts.
+    pub start: u32,
+    /// Stop so many idle workers now, the longest idle first ([`longest_idle`]). Never together with `start`.
+    pub stop: u32,
+    /// Decide again then, if nothing else happens before.
+    pub look_again: Option<Moment>,
+    /// What kept it from starting all that were wanted.
+    pub limit: Option<Limit>,
+    /// The same if it has just come up: worth a line in the log. [`Scaling::max_children_reached`] has counted it.
+    pub news: Option<Limit>,
+}
+
+/// What keeps a pool from having as many workers as it wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Limit {
+    /// `max_children`. Never in a static pool.
+    MaxChildren,
+    /// `process_max`: other pools have, or are entitled to, the rest.
+    ProcessMax,
+    /// `max_spawn_rate`, for a moment. Never news.
+    SpawnRate,
+}
+
+/// One pool's memory.
+#[derive(Debug, Clone)]
+pub struct Scaling {
+    bounds: Bounds,
+    pace: Pace,
+    surplus: Surplus,
+    first_fill: FirstFill,
+    /// Since when something has been waiting.
+    queue_since: Option<Moment>,
+    /// How long the last starts took, averaged.
+    start_takes: Option<Duration>,
+    /// The limit that was news last and has been in the way since.
+    reported: Option<Limit>,
+    max_children_reached: u64,
+}
+
+/// Whether a dynamic pool has had its `start_servers`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum FirstFill {
+    Due,
+    Done,
+}
+
+impl Scaling {
+    /// Of a pool without workers.
+    pub fn new(bounds: Bounds) -> Scaling {
+        Scaling {
+            pace: Pace::new(),
+            bounds,
+            surplus: Surplus::new(),
+            first_fill: FirstFill::Due,
+            queue_since: None,
+            start_takes: None,
+            reported: None,
+            max_children_reached: 0,
+        }
+    }
+
+    /// The bounds in force.
+    pub fn bounds(&self) -> &Bounds {
+        &self.bounds
+    }
+
+    /// Other bounds, after a reload or `fpmctl scale`; decide again after it. What is known of the load stays.
+    pub fn set_bounds(&mut self, bounds: Bounds) {
+        self.bounds = bounds;
+    }
+
+    /// One worker was asked for at `now`.
+    pub fn started(&mut self, now: Moment) {
+        self.pace.spend(now, &self.bounds);
+    }
+
+    /// One worker has become ready, `took` after it was asked for. Not to be said of one that ended before.
+    pub fn ready(&mut self, took: Duration) {
+        self.pace.give_back();
+        // A quarter of the newest: four starts after a change of the program the old figure hardly counts.
+        let average = |old: Duration| old.saturating_mul(3).saturating_add(took) / 4;
+        self.start_takes = Some(self.start_takes.map_or(took, average));
+    }
+
+    /// How often more workers than `max_children` have come to be wanted: php-fpm's `max children reached`, which is counted
+    /// again only after there were fewer.
+    pub fn max_children_reached(&self) -> u64 {
+        self.max_children_reached
+    }
+
+    /// What to do now.
+    pub fn decide(&mut self, now: Moment, demand: &Demand) -> Decision {
+        self.note(now, demand);
+        let have = demand.idle.saturating_add(demand.busy).saturating_add(demand.starting);
+        let beyond = have.saturating_sub(self.bounds.max_children);
+        if beyond > 0 {
+            return Decision { stop: beyond.min(demand.idle), ..Decision::default() };
+        }
+        let (wanted, patient_until) = self.wanted(now, demand);
+        let mut decision = match wanted.checked_sub(have) {
+            Some(missing) if missing > 0 => self.start(now, demand, missing),
+            Some(_) | None => self.stop(now, demand),
+        };
+        decision.look_again = earlier(decision.look_again, patient_until);
+        decision.news = self.news(decision.limit, have.saturating_add(demand.leaving), demand.headroom);
+        decision
+    }
+
+    fn note(&mut self, now: Moment, demand: &Demand) {
+        self.surplus.observe(now, demand.least_idle.min(demand.idle));
+        // What waits is about to be taken.
+        self.surplus.observe(now, demand.idle.saturating_sub(demand.queued));
+        if demand.queued == 0 {
+            self.queue_since = None;
+        } else {
+            self.queue_since.get_or_insert(now);
+        }
+        // From the first worker that is ready on, what runs follows the demand, even if some of the first never came up.
+        if demand.idle.saturating_add(demand.busy) > 0 {
+            self.first_fill = FirstFill::Done;
+        }
+    }
+
+    /// How many workers there should be, without regard to limits; and until when that number is kept low by patience.
+    fn wanted(&self, now: Moment, demand: &Demand) -> (u32, Option<Moment>) {
+        let (needed, patient_until) = self.needed(now, demand);
+        let working = demand.busy.saturating_add(needed);
+        match self.bounds.mode {
+            Mode::Static => (self.bounds.max_children, None),
+            Mode::Dynamic { start_servers, min_spare, .. } => {
+                let first = match self.first_fill {
+                    FirstFill::Due => start_servers,
+                    FirstFill::Done => 0,
+                };
+                (working.saturating_add(min_spare).max(first), patient_until)
+            }
+            Mode::Ondemand => (working, patient_until),
+        }
+    }
+
+    /// How many workers the queue needs, and how long we are patient with it.
+    fn needed(&self, now: Moment, demand: &Demand) -> (u32, Option<Moment>) {
+        let all = demand.queued.div_ceil(self.bounds.concurrency.max(1));
+        let (Some(since), Some(service), Some(takes)) = (self.queue_since, demand.service, self.start_takes)
+        else {
+            return (all, None);
+        };
+        let until = since.after(takes);
+        if now >= until || demand.busy == 0 {
+            return (all, None);
+        }
+        // What the busy ones will have taken from the queue by the time that a worker started now would be ready.
+        let seats = u128::from(demand.busy) * u128::from(self.bounds.concurrency);
+        let served = seats * takes.as_nanos() / service.as_nanos().max(1);
+        let left = demand.queued.saturating_sub(u32::try_from(served).unwrap_or(u32::MAX));
+        (left.div_ceil(self.bounds.concurrency.max(1)), Some(until))
+    }
+
+    fn start(&mut self, now: Moment, demand: &Demand, missing: u32) -> Decision {
+        let have = demand.idle.saturating_add(demand.busy).saturating_add(demand.starting);
+        let room = self.bounds.max_children.saturating_sub(have.saturating_add(demand.leaving));
+        let (paced, next) = match (self.bounds.mode, self.first_fill) {
+            (Mode::Static, _) | (Mode::Dynamic { .. }, FirstFill::Due) => (u32::MAX, None),
+            (Mode::Dynamic { .. }, FirstFill::Done) | (Mode::Ondemand, _) => {
+                self.pace.room(now, &self.bounds)
+            }
+        };
+        let start = missing.min(room).min(demand.headroom).min(paced);
+        let limit = if missing == start {
+            None
+        } else if start == room {
+            (self.bounds.mode != Mode::Static).then_some(Limit::MaxChildren)
+        } else if start == demand.headroom {
+            Some(Limit::ProcessMax)
+        } else {
+            Some(Limit::SpawnRate)
+        };
+        let look_again = next.filter(|_| limit == Some(Limit::SpawnRate));
+        Decision { start, limit, look_again, ..Decision::default() }
+    }
+
+    fn stop(&mut self, now: Moment, demand: &Demand) -> Decision {
+        let keep = match self.bounds.mode {
+            Mode::Static => return Decision::default(),
+            Mode::Dynamic { min_spare, max_spare, .. } => max_spare.max(min_spare),
+            Mode::Ondemand => 0,
+        };
+        if demand.queued > 0 {
+            return Decision::default(); // its end makes another call
+        }
+        let settled = self.surplus.settled(now, self.bounds.idle_timeout).min(demand.idle);
+        let stop = settled.saturating_sub(keep);
+        let look_again = self.surplus.next(now, keep, self.bounds.idle_timeout);
+        Decision { stop, look_again, ..Decision::default() }
+    }
+
+    /// The limit, if it was not in the way all the time since it was news last.
+    fn news(&mut self, limit: Option<Limit>, processes: u32, headroom: u32) -> Option<Limit> {
+        let gone = match self.reported {
+            Some(Limit::MaxChildren) => processes < self.bounds.max_children,
+            Some(Limit::ProcessMax) => headroom > 0,
+            Some(Limit::SpawnRate) | None => true,
+        };
+        if gone {
+            self.reported = None;
+        }
+        let news = limit.filter(|limit| *limit != Limit::SpawnRate && self.reported != Some(*limit))?;
+        if news == Limit::MaxChildren {
+            self.max_children_reached += 1;
+        }
+        self.reported = Some(news);
+        Some(news)
+    }
+}
+
+/// The `count` workers that have been idle for longest, out of pairs of a worker and since when it is idle.
+pub fn longest_idle<W: Copy + Ord>(idle: impl IntoIterator<Item = (W, Moment)>, count: u32) -> Vec<W> {
+    let mut idle: Vec<(Moment, W)> = idle.into_iter().map(|(worker, since)| (since, worker)).collect();
+    idle.sort_unstable();
+    idle.into_iter().take(count as usize).map(|(_, worker)| worker).collect()
+}
+
+fn earlier(one: Option<Moment>, other: Option<Moment>) -> Option<Moment> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn at(millis: u64) -> Moment {
+        Moment(Duration::from_millis(millis))
+    }
+
+    fn bounds(mode: Mode, max_children: u32) -> Bounds {
+        Bounds {
+            mode,
+            max_children,
+            concurrency: 1,
+            max_spawn_rate: 32,
+            at_once: 32,
+            idle_timeout: 10 * SECOND,
+        }
+    }
+
+    fn dynamic(start_servers: u32, min_spare: u32, max_spare: u32) -> Mode {
+        Mode::Dynamic { start_servers, min_spare, max_spare }
+    }
+
+    /// Nobody is there and nothing is asked.
+    fn quiet() -> Demand {
+        Demand {
+            queued: 0,
+            idle: 0,
+            least_idle: u32::MAX,
+            busy: 0,
+            starting: 0,
+            leaving: 0,
+            headroom: u32::MAX,
+            service: None,
+        }
+    }
+
+    fn start(start: u32) -> Decision {
+        Decision { start, ..Decision::default() }
+    }
+
+    #[test]
+    fn a_static_pool_is_filled_at_once_and_kept_full() {
+        let mut pool = Scaling::new(bounds(Mode::Static, 100));
+        assert_eq!(pool.decide(at(0), &quiet()), start(100));
+        assert_eq!(pool.decide(at(1), &Demand { idle: 97, queued: 500, ..quiet() }), start(3));
+        assert_eq!(pool.decide(at(2), &Demand { idle: 97, leaving: 1, ..quiet() }), start(2));
+        assert_eq!(pool.decide(at(100_000), &Demand { idle: 100, ..quiet() }), Decision::default());
+    }
+
+    #[test]
+    fn a_dynamic_pool_begins_with_its_start_servers_and_then_keeps_its_spare_ones() {
+        let mut pool = Scaling::new(bounds(dynamic(4, 2, 6), 40));
+        assert_eq!(pool.decide(at(0), &quiet()), start(4));
+        assert_eq!(pool.decide(at(1), &Demand { starting: 3, ..quiet() }), start(1));
+        assert_eq!(pool.decide(at(9), &Demand { starting: 3, idle: 1, ..quiet() }), start(0));
+        assert_eq!(pool.decide(at(10), &Demand { idle: 1, ..quiet() }), start(1));
+        assert_eq!(pool.decide(at(10), &Demand { idle: 2, busy: 9, ..quiet() }), start(0));
+        assert_eq!(pool.decide(at(10), &Demand { idle: 1, busy: 9, ..quiet() }), start(1));
+        let crowd = Demand { queued: 20, busy: 10, starting: 3, ..quiet() };
+        assert_eq!(pool.decide(at(11), &crowd), start(19), "20 in the queue and 2 spare, 3 are coming");
+    }
+
+    #[test]
+    fn an_ondemand_pool_starts_as_many_as_wait_and_stops_them_after_the_timeout() {
+        let mut pool = Scaling::new(bounds(Mode::Ondemand, 10));
+        assert_eq!(pool.decide(at(0), &quiet()), Decision::default());
+        assert_eq!(pool.decide(at(1), &Demand { queued: 10, ..quiet() }), start(10));
+        assert_eq!(pool.decide(at(2), &Demand { queued: 10, starting: 9, idle: 1, ..quiet() }), start(0));
+        let rest = Demand { idle: 10, ..quiet() };
+        let waits = Decision { look_again: Some(at(11_000)), ..Decision::default() };
+        assert_eq!(pool.decide(at(1_000), &rest), waits);
+        // One more request meanwhile: nine were idle throughout.
+        assert_eq!(pool.decide(at(6_000), &Demand { idle: 9, busy: 1, ..quiet() }), waits);
+        assert_eq!(pool.decide(at(6_001), &rest), waits);
+        let nine = Decision { stop: 9, look_again: Some(at(16_001)), ..Decision::default() };
+        assert_eq!(pool.decide(at(11_000), &rest), nine);
+        let last = Demand { idle: 1, leaving: 9, ..quiet() };
+        assert_eq!(pool.decide(at(16_001), &last), Decision { stop: 1, ..Decision::default() });
+        assert_eq!(pool.decide(at(16_002), &quiet()), Decision::default(), "and nothing to wait for");
+    }
+}

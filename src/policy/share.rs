@@ -1,0 +1,74 @@
+//! Who may have how many of the processes that `process_max` allows: each pool is reserved its minimum, whatever the others
+//! do (php-fpm lets the first pools take all of `process.max` and the last wait for ever); the rest is first come, first
+//! served. Owns the count of each pool's processes.
+//!
+//! When a pool's claim shrinks, pools that were held back ([`super::demand::Limit::ProcessMax`]) have to decide again.
+
+use std::collections::BTreeMap;
+
+use crate::ids::PoolName;
+
+/// One pool's part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Claim {
+    /// What it must be able to have: [`super::demand::Bounds::reserved`]; 0 for a pool that is stopped.
+    pub reserved: u32,
+    /// What it has: every process of it that exists or was asked for, old generations and leaving ones included.
+    pub processes: u32,
+}
+
+impl Claim {
+    fn committed(self) -> u64 {
+        u64::from(self.reserved.max(self.processes))
+    }
+}
+
+/// The processes of all pools.
+#[derive(Debug, Clone)]
+pub struct Share {
+    /// `None` is no limit.
+    process_max: Option<u32>,
+    claims: BTreeMap<PoolName, Claim>,
+    /// The sum of what each claim commits.
+    committed: u64,
+}
+
+impl Share {
+    /// Of no pools. `process_max` is the setting; `None` without one.
+    pub fn new(process_max: Option<u32>) -> Share {
+        Share { process_max, claims: BTreeMap::new(), committed: 0 }
+    }
+
+    /// Another limit, after a reload. Nothing is stopped for it.
+    pub fn set_process_max(&mut self, process_max: Option<u32>) {
+        self.process_max = process_max;
+    }
+
+    /// Replaces a pool's claim.
+    pub fn set(&mut self, pool: &PoolName, claim: Claim) {
+        let old = self.claims.insert(pool.clone(), claim).unwrap_or_default();
+        self.committed = self.committed - old.committed() + claim.committed();
+    }
+
+    /// The pool is no more.
+    pub fn remove(&mut self, pool: &PoolName) {
+        let old = self.claims.remove(pool).unwrap_or_default();
+        self.committed -= old.committed();
+    }
+
+    /// How many processes the pool may add: up to its minimum in any case where the minima fit ([`shortfall`]), beyond it
+    /// what no other pool has or is entitled to. `u32::MAX` without a limit.
+    pub fn headroom(&self, pool: &PoolName) -> u32 {
+        let Some(most) = self.process_max else { return u32::MAX };
+        let own = self.claims.get(pool).copied().unwrap_or_default();
+        let others = self.committed - own.committed();
+        let taken = others + u64::from(own.processes);
+        u32::try_from(u64::from(most).saturating_sub(taken)).unwrap_or(u32::MAX)
+    }
+}
+
+/// By how much the pools' minima exceed `process_max`: a mistake in the configuration, as some pool would never get its own.
+pub fn shortfall(process_max: u32, reserved: impl IntoIterator<Item = u32>) -> Option<u64> {
+    let needed: u64 = reserved.into_iter().map(u64::from).sum();
+    needed.checked_sub(u64::from(process_max)).filter(|missing| *missing > 0)
+}
