@@ -2,10 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde::{Deserialize, Serialize};
+
 use crate::ids::Moment;
 
-/// Keys with the moments at which they are due.
-#[derive(Debug)]
+/// Keys with the moments at which they are due. Written down as pairs, as a key need not be text.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(from = "Vec<(K, Moment)>", into = "Vec<(K, Moment)>")]
+#[serde(bound(serialize = "K: Copy + Ord + Serialize", deserialize = "K: Copy + Ord + Deserialize<'de>"))]
 pub struct Agenda<K> {
     moments: BTreeMap<K, Moment>,
     order: BTreeSet<(Moment, K)>,
@@ -41,6 +45,22 @@ impl<K: Copy + Ord> Agenda<K> {
         }
         self.set(key, None);
         Some(key)
+    }
+}
+
+impl<K: Copy + Ord> From<Vec<(K, Moment)>> for Agenda<K> {
+    fn from(entries: Vec<(K, Moment)>) -> Agenda<K> {
+        let mut agenda = Agenda::new();
+        for (key, moment) in entries {
+            agenda.set(key, Some(moment));
+        }
+        agenda
+    }
+}
+
+impl<K: Copy + Ord> From<Agenda<K>> for Vec<(K, Moment)> {
+    fn from(agenda: Agenda<K>) -> Vec<(K, Moment)> {
+        agenda.moments.into_iter().collect()
     }
 }
 

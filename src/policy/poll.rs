@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::status::snapshot::Activity;
 
 /// A new worker that is busy without ever having been seen idle counts as ready after this age. A program that loads
@@ -10,7 +12,7 @@ use crate::status::snapshot::Activity;
 pub const BUSY_COUNTS_AFTER: Duration = Duration::from_secs(5);
 
 /// Intervals that double from a first one up to a ceiling.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Poll {
     next: Duration,
     ceiling: Duration,

@@ -3,6 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde::{Deserialize, Serialize};
+
 use crate::ids::{Moment, Pid, PoolName, Ticket, WorkerId};
 use crate::status::snapshot::Activity;
 
@@ -16,7 +18,7 @@ use super::view::{DaemonState, PoolView};
 ///
 /// The master calls [`Supervisor::handle`] for each event, then does every [`Supervisor::next_action`], and sends
 /// `Event::Deadline` when [`Supervisor::next_deadline`] has come.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Supervisor {
     pools: BTreeMap<PoolName, Pool>,
     life: Life,
@@ -24,10 +26,11 @@ pub struct Supervisor {
     /// Processes of removed pools that are stuck in the kernel.
     orphans: BTreeSet<WorkerId>,
     /// Impossible events that were logged already, by kind.
+    #[serde(skip)]
     complaints: BTreeSet<&'static str>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 enum Life {
     Running,
     /// Every pool drains.

@@ -3,15 +3,17 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
+use serde::{Deserialize, Serialize};
+
 use crate::ids::{Pid, PoolName, Ticket, WorkerId};
 
 use super::action::Action;
 
 /// One thing that was asked for by a client who waits; `None` in `Option<JobId>` is that nobody waits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(super) struct JobId(u64);
 
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Job {
     ticket: Ticket,
     open: usize,
@@ -20,8 +22,10 @@ struct Job {
 }
 
 /// The outgoing side of the supervisor.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Effects {
+    /// Done before anything is written down.
+    #[serde(skip)]
     actions: VecDeque<Action>,
     last_worker: u64,
     homes: HashMap<WorkerId, PoolName>,

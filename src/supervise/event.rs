@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::ids::{ExitStatus, Generation, Pid, PoolName, Signal, Ticket, WorkerId};
 use crate::status::snapshot::Activity;
 
 /// What the supervisor has to know of a pool's settings; the master keeps the rest, by name and generation.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PoolPlan {
     /// The pool.
     pub name: PoolName,
@@ -28,7 +30,7 @@ pub struct PoolPlan {
 }
 
 /// How requests come to the workers of a pool.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Intake {
     /// They accept on the pool's own sockets: each takes what it gets as soon as it runs, and is watched from outside.
     Shared,

@@ -4,6 +4,9 @@
 //! `daemon` is the whole, `pool` one pool's life, `staff` its numbers, `starts` and `ends` what its workers go
 //! through, `reload` the exchange of generations, `stop` the way to a pool's end, `waits` the clients that wait,
 //! `gateway` what is different where requests come through one, `worker` one worker and `watch` the looks at it.
+//!
+//! All of it can be written down and read again (serde), as an upgrade in place carries it from the old program to the new
+//! one: a field that is added derives that, too, and every script in `tests/properties` goes on after such an exchange.
 #![forbid(unsafe_code)]
 
 mod daemon;

@@ -6,6 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::ids::{Generation, Moment, PoolName, WorkerId};
 use crate::policy::Backoff;
 use crate::policy::backoff::{CEILING, next_delay};
@@ -21,7 +23,7 @@ use super::worker::{Edition, Worker};
 use crate::policy::agenda::Agenda;
 
 /// Where the pool is in its life.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) enum State {
     /// `Listen` was asked for; after a failure, this was the delay before it.
     Opening { delay: Duration },
@@ -38,7 +40,7 @@ pub(super) enum State {
 }
 
 /// What comes after the last worker.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum After {
     /// Nothing.
     Rest,
@@ -49,7 +51,7 @@ pub(super) enum After {
 }
 
 /// What has to be looked at again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(super) enum Due {
     /// A worker that is watched or was signalled.
     Worker(WorkerId),
@@ -62,7 +64,7 @@ pub(super) enum Due {
 }
 
 /// One pool with its workers.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Pool {
     pub(super) name: PoolName,
     /// The settings in force.

@@ -7,6 +7,8 @@
 
 use std::rc::Rc;
 
+use serde::{Deserialize, Serialize};
+
 use crate::ids::{Generation, Moment, WorkerId};
 use crate::policy::Failure;
 use crate::policy::backoff::QUICK;
@@ -21,7 +23,7 @@ use super::worker::{Edition, Origin, Worker};
 const FAILURES: u32 = 3;
 
 /// Settings on their way to be in force.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Exchange {
     edition: Rc<Edition>,
     scale: Option<u32>,
@@ -29,7 +31,7 @@ pub(super) struct Exchange {
     phase: Phase,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 enum Phase {
     /// `Listen` is not answered yet.
     Opening,

@@ -5,6 +5,8 @@
 
 use std::rc::Rc;
 
+use serde::{Deserialize, Serialize};
+
 use crate::ids::{Generation, Moment, WorkerId};
 use crate::policy::Permit;
 use crate::policy::backoff::QUICK;
@@ -34,7 +36,7 @@ pub(super) struct Tally {
 }
 
 /// The search for idle workers among too many: one is asked at a time, so that no more than needed are stopped.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Hunt {
     untried: Vec<WorkerId>,
     asked: Option<WorkerId>,

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use crate::ids::{Generation, Moment, Pid, PoolName, WorkerId};
 use crate::status::snapshot::Activity;
 
@@ -9,7 +11,7 @@ use super::pool::{Pool, State};
 use super::worker::{Duty, Process, Worker};
 
 /// What has happened to a pool's workers since the pool came into being.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Counters {
     /// Workers whose program ran, replacements included.
     pub started: u64,

@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::ids::{Generation, Moment};
 
 use super::effects::{Effects, JobId};
@@ -12,7 +14,7 @@ use super::pool::{Due, Pool, State};
 const PROGRESS: Duration = Duration::from_secs(2);
 
 /// What a client waits for.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Wait {
     /// All workers of the generation in force are ready.
     Full { job: JobId, failures: u32 },

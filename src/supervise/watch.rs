@@ -1,10 +1,12 @@
 //! Repeated looks at one worker, ever further apart, until it is seen to be what somebody waits for or patience ends.
 
+use serde::{Deserialize, Serialize};
+
 use crate::ids::Moment;
 use crate::policy::Poll;
 
 /// Repeated looks at a worker.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Watch {
     poll: Poll,
     /// The next look; `None` while an answer is awaited or the program does not run yet.

@@ -4,6 +4,8 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::ids::{ExitStatus, Generation, Moment, Pid, Signal, WorkerId};
 use crate::policy::seen_ready;
 use crate::status::snapshot::Activity;
@@ -18,14 +20,14 @@ use super::watch::Watch;
 const UNTIL_STUCK: Duration = Duration::from_secs(10);
 
 /// Settings under their number.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Edition {
     pub(super) generation: Generation,
     pub(super) plan: PoolPlan,
 }
 
 /// How far its start has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Process {
     /// `Action::Start` is on its way.
     Requested,
@@ -38,7 +40,7 @@ pub(super) enum Process {
 }
 
 /// What the pool wants of it.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Duty {
     /// Serve; somebody waits until it is seen to do so.
     Joining(Watch),
@@ -89,7 +91,7 @@ pub(super) enum Ending {
 }
 
 /// Why a worker is started, which decides how loudly.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Origin {
     /// One of a first set.
     Initial,
@@ -98,7 +100,7 @@ pub(super) enum Origin {
 }
 
 /// One worker over its whole life.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Worker {
     pub(super) id: WorkerId,
     pub(super) edition: Rc<Edition>,

@@ -129,6 +129,16 @@ impl Master {
         }
     }
 
+    /// Goes on with a supervisor that knows what was written down of this one, as a new fpmd does.
+    pub(super) fn upgrade(&mut self) {
+        assert_eq!(self.supervisor.next_action(), None);
+        let written = serde_json::to_string(&self.supervisor).unwrap();
+        self.supervisor = serde_json::from_str(&written).unwrap();
+        let again = serde_json::to_value(&self.supervisor).unwrap();
+        let written: serde_json::Value = serde_json::from_str(&written).unwrap();
+        assert_eq!(again, written);
+    }
+
     /// With pool www of so many children that have run for a minute.
     pub(super) fn with_www(children: u32) -> Master {
         let mut master = Master::new();

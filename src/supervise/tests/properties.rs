@@ -18,15 +18,42 @@ const MOST: u32 = 4;
 /// What an administrator, a program or chance may do next.
 #[derive(Debug, Clone)]
 enum Step {
-    Configure { pool: usize, children: u32 },
-    Remove { pool: usize },
-    Command { pool: usize, command: PoolCommand },
-    Worker { index: usize, command: WorkerCommand },
-    Crash { index: usize, code: i32 },
-    Program { pool: usize, program: Program },
-    Activity { all: bool, activity: Activity },
-    Sockets { pool: usize, broken: bool },
-    Wait { millis: u64 },
+    Configure {
+        pool: usize,
+        children: u32,
+    },
+    Remove {
+        pool: usize,
+    },
+    Command {
+        pool: usize,
+        command: PoolCommand,
+    },
+    Worker {
+        index: usize,
+        command: WorkerCommand,
+    },
+    Crash {
+        index: usize,
+        code: i32,
+    },
+    Program {
+        pool: usize,
+        program: Program,
+    },
+    Activity {
+        all: bool,
+        activity: Activity,
+    },
+    Sockets {
+        pool: usize,
+        broken: bool,
+    },
+    Wait {
+        millis: u64,
+    },
+    /// fpmd is exchanged in place.
+    Upgrade,
 }
 
 fn any_activity() -> impl Strategy<Value = Activity> {
@@ -83,6 +110,7 @@ fn any_step() -> impl Strategy<Value = Step> {
         3 => (any::<bool>(), any_activity()).prop_map(|(all, activity)| Step::Activity { all, activity }),
         1 => (pool, any::<bool>()).prop_map(|(pool, broken)| Step::Sockets { pool, broken }),
         6 => (0u64..40_000).prop_map(|millis| Step::Wait { millis }),
+        2 => Just(Step::Upgrade),
     ]
 }
 
@@ -124,6 +152,7 @@ fn take(master: &mut Master, step: &Step, ticket: u64) {
             master.cannot_listen.remove(POOLS[pool]);
         }
         Step::Wait { millis: span } => master.run(millis(span)),
+        Step::Upgrade => master.upgrade(),
     }
 }
 
@@ -134,7 +163,8 @@ fn asks(step: &Step) -> bool {
         | Step::Program { .. }
         | Step::Activity { .. }
         | Step::Sockets { .. }
-        | Step::Wait { .. } => false,
+        | Step::Wait { .. }
+        | Step::Upgrade => false,
     }
 }
 
