@@ -195,8 +195,6 @@ fn the_samples_load_with_everything_in_them_given() {
             .lines()
             .map(|line| line.strip_prefix('#').filter(|rest| !rest.starts_with(' ')).unwrap_or(line))
             .map(|line| format!("{line}\n"))
-            // The settings of the gateway are an error without it.
-            .map(|line| line.replace("dispatch = \"direct\"", "dispatch = \"gateway\""))
             .collect();
         assert!(given.len() < text.len(), "{name}");
         // The name is that of the real file, so that the include pattern finds its directory.

@@ -101,7 +101,8 @@ See fpmd(8) for signals and exit codes, fpmctl(8) for status and control.";
 const RUN_EXAMPLES: &str = "\
 Examples:
   fpmd run --listen 127.0.0.1:9000 --workers 4 -- /usr/bin/php-cgi
-  fpmd run --listen /run/app.sock --user www-data --env APP_ENV=prod -- /srv/app/app.fcgi";
+  fpmd run --listen /run/app.sock --user www-data --env APP_ENV=prod -- /srv/app/app.fcgi
+  fpmd run --listen 8000 --dispatch direct -- python3 -m uvicorn --fd 0 app:app    not FastCGI";
 
 /// A FastCGI process manager for any language
 #[derive(Debug, Parser)]

@@ -190,7 +190,7 @@ pub const KEYS: &[Key] = &[
     key(Pool, "listen_acl_groups", Names, Value("[]"), "Groups that may connect to the Unix socket, by POSIX ACL."),
     key(Pool, "allowed_clients", Strings, Value("[]"), "Addresses and networks that may connect over TCP; none is everyone."),
     key(Pool, "command", Strings, Required, "The worker's program, an absolute path, and its arguments."),
-    key(Pool, "dispatch", Choice(&["gateway", "direct"]), Value("\"direct\""), "Who accepts connections: fpmd's gateway, which gives each request to an idle worker, or the workers themselves."),
+    key(Pool, "dispatch", Choice(&["gateway", "direct"]), Value("\"gateway\""), "Who accepts connections: fpmd's gateway, which gives each request to an idle worker, or the workers themselves."),
     later(Pool, "prefork", Choice(&["auto", "on", "off"]), "Whether workers are forked from one that has started already."),
     key(Pool, "concurrency", Whole(1, 65_535), Value("1"), "How many requests one worker serves at once."),
     key(Pool, "user", Name, Unset("fpmd's own; has to be given if that is root"), "User that workers run as."),

@@ -118,6 +118,19 @@ pub enum Violation {
     Params(PairError, RequestId),
 }
 
+impl Violation {
+    /// Whether the client has most likely begun with a word of another protocol, as HTTP does.
+    pub fn is_another_protocol(&self) -> bool {
+        match self {
+            Violation::Record(RecordError::Version(version)) => version.is_ascii_alphabetic(),
+            Violation::Record(RecordError::BodyLength(..))
+            | Violation::Unexpected(..)
+            | Violation::Duplicate(_)
+            | Violation::Params(..) => false,
+        }
+    }
+}
+
 impl From<RecordError> for Violation {
     fn from(error: RecordError) -> Violation {
         Violation::Record(error)

@@ -21,6 +21,10 @@ use crate::os::stream::Presence;
 /// Bytes of a streaming body that wait for their worker before the client has to wait.
 pub const STREAM_WINDOW: u64 = 256 * 1024;
 
+/// What is said of a client that may well have come to the right pool.
+const ANOTHER_PROTOCOL: &str =
+    "; a pool that speaks another protocol, such as HTTP, needs dispatch = \"direct\"";
+
 impl Gateway {
     /// An event about a client. `ended`: it has stopped sending, so what is there is read to its end.
     pub(super) fn client_ready(&mut self, key: Key, event: &mio::event::Event, buffer: &mut [u8]) {
@@ -68,7 +72,8 @@ impl Gateway {
     fn expel(&mut self, key: Key, violation: &Violation) {
         self.counters.refused_protocol += 1;
         let peer = self.peer_of(key);
-        ::log::warn!("[pool {}] closed the connection from {peer}: {violation}", self.settings.pool);
+        let hint = if violation.is_another_protocol() { ANOTHER_PROTOCOL } else { "" };
+        ::log::warn!("[pool {}] closed the connection from {peer}: {violation}{hint}", self.settings.pool);
         self.lose_client(key);
     }
 

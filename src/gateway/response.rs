@@ -25,6 +25,12 @@ const ENDING: Duration = Duration::from_millis(20);
 /// Bytes that are held back while a head is not complete. STDERR counts too.
 const MOST_HELD: usize = 128 * 1024;
 
+/// Retries of a request whose worker speaks something else: the next one would not do better.
+const NONSENSE: u32 = u32::MAX;
+
+/// What to do about a worker that speaks something else, HTTP for one.
+const DIRECT: &str = "a worker that does not speak FastCGI needs dispatch = \"direct\"";
+
 impl Gateway {
     /// An event about a connection to a worker.
     pub(super) fn upstream_ready(&mut self, key: Key, event: &mio::event::Event, buffer: &mut [u8]) {
@@ -196,11 +202,13 @@ impl Gateway {
             }
             Verdict::GiveUp => {
                 request.stage = Stage::Answered;
-                let pid = request.worker.map(|worker| worker.pid.to_string()).unwrap_or_default();
-                let pool = &self.settings.pool;
-                ::log::warn!(
-                    "[pool {pool}] child {pid} closed its connection before its answer was complete"
-                );
+                if request.retries != NONSENSE {
+                    let pid = request.worker.map(|worker| worker.pid.to_string()).unwrap_or_default();
+                    let pool = &self.settings.pool;
+                    ::log::warn!(
+                        "[pool {pool}] child {pid} closed its connection before its answer was complete"
+                    );
+                }
                 self.give_up(at, Answer::Broken, Outcome::Broken);
             }
         }
@@ -221,12 +229,12 @@ impl Gateway {
         let request = self.upstreams.get(key).and_then(|upstream| upstream.request);
         let worker = request.and_then(|at| self.requests.get(at)?.worker);
         let pid = worker.map(|worker| worker.pid.to_string()).unwrap_or_default();
-        ::log::warn!("[pool {}] child {pid}: {error}", self.settings.pool);
+        ::log::warn!("[pool {}] child {pid}: {error}; {DIRECT}", self.settings.pool);
         if let Some(upstream) = self.upstreams.get_mut(key) {
             upstream.upload = Upload::Refused;
         }
         if let Some(request) = request.and_then(|at| self.requests.get_mut(at)) {
-            request.retries = u32::MAX; // the next worker would not do better
+            request.retries = NONSENSE;
         }
         self.upstream_lost(key);
     }

@@ -30,7 +30,7 @@ pub struct OnePool<'a> {
     pub command: &'a [String],
     /// How many workers.
     pub workers: u32,
-    /// `direct`.
+    /// `gateway` or `direct`, if not the usual one.
     pub dispatch: Option<&'a str>,
     /// Run workers as this user.
     pub user: Option<&'a str>,

@@ -49,6 +49,7 @@ pub fn configuration(request: &Request, around: &Surroundings) -> Result<Configu
     let places = Places::of(request, around);
     let name = pool_name(&request.endpoint, &places);
     let mut pool = Table::new();
+    // What spawn-fcgi starts need not speak FastCGI: it may be SCGI.
     pool.insert("dispatch".into(), "direct".into());
     pool.insert("command".into(), command(&request.application, &places)?);
     pool.insert("clear_env".into(), false.into());

@@ -211,9 +211,10 @@ fn without_processes_it_goes_on_and_tries_again() {
     let rig = Rig::new();
     run("/bin/chown", &[&user, rig.dir.path().to_str().unwrap()]);
     let program = rig.dir.install(FPMD.as_ref(), "fpmd");
+    rig.dir.install(env!("CARGO_BIN_EXE_fpmd-gateway").as_ref(), "fpmd-gateway");
     let worker = [program.to_str().unwrap().to_owned(), "demo-worker".to_owned()];
     let script = format!(
-        "exec setpriv --reuid={user} --regid={user} --clear-groups prlimit --nproc=4:100 \"$0\" \"${{@:2}}\""
+        "exec setpriv --reuid={user} --regid={user} --clear-groups prlimit --nproc=5:100 \"$0\" \"${{@:2}}\""
     );
     let rig = rig
         .pool(Pool::new("www", &worker).workers(8).without("user"))

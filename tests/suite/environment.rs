@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-use crate::support::daemon::{MARK, Pool, Rig};
+use crate::support::daemon::{Dispatch, MARK, Pool, Rig};
 use crate::support::{as_root, process, wait_until, workers};
 
 /// Ends at once when it is stopped: nothing to wait for.
@@ -49,12 +49,17 @@ fn php_cgi_gets_its_right_defaults_unless_told_otherwise() {
     let found = environments(&[
         php("a"),
         php("b").pm("max_requests", "7"),
-        php("c").key("env", "{ PHP_FCGI_CHILDREN = \"2\", PHP_FCGI_MAX_REQUESTS = \"9\" }"),
+        php("c").dispatch(Dispatch::Direct).pm("max_requests", "7"),
+        php("d")
+            .dispatch(Dispatch::Direct)
+            .key("env", "{ PHP_FCGI_CHILDREN = \"2\", PHP_FCGI_MAX_REQUESTS = \"9\" }"),
     ]);
     let of = |index: usize| -> (&str, &str) {
         (&found[index]["PHP_FCGI_CHILDREN"], &found[index]["PHP_FCGI_MAX_REQUESTS"])
     };
-    assert_eq!((of(0), of(1), of(2)), (("0", "0"), ("0", "7"), ("2", "9")));
+    // A gateway counts itself.
+    assert_eq!((of(0), of(1)), (("0", "0"), ("0", "0")));
+    assert_eq!((of(2), of(3)), (("0", "7"), ("2", "9")));
 }
 
 #[test]

@@ -285,7 +285,7 @@ fn new_settings_reach_the_gateway() {
 
 #[test]
 fn a_changed_dispatch_takes_a_stop_and_says_so() {
-    let direct = || Pool::new("www", &workers::php());
+    let direct = || Pool::new("www", &workers::php()).dispatch(Dispatch::Direct);
     let mut fpmd = serving(Rig::new().pool(routed("www", &workers::php())).expect("cannot be put in force"));
     fpmd.descriptors_may_change();
     for (pool, wanted) in [(direct(), "direct"), (routed("www", &workers::php()), "gateway")] {

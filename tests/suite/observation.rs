@@ -1,15 +1,19 @@
-//! What the status says of workers that know nothing of fpmd: busy, idle, connections, queue.
+//! What the status says in direct mode of workers that know nothing of fpmd: busy, idle, connections, queue.
 
 use fpmd::status::snapshot::Activity;
 
-use crate::support::daemon::{Pool, Rig};
+use crate::support::daemon::{Dispatch, Pool, Rig};
 use crate::support::fastcgi::{Address, record};
 use crate::support::{process, workers};
+
+fn direct(command: &[String]) -> Pool {
+    Pool::new("www", command).dispatch(Dispatch::Direct)
+}
 
 #[test]
 fn busy_idle_and_waiting_are_told_apart() {
     for command in [workers::php(), workers::c(), workers::perl()] {
-        let fpmd = Rig::new().pool(Pool::new("www", &command).workers(3)).start();
+        let fpmd = Rig::new().pool(direct(&command).workers(3)).start();
         fpmd.wait_pool("www", "three idle", |pool| (pool.idle_processes, pool.active_processes) == (3, 0));
         let mut busy = fpmd.address("www").connect().unwrap();
         busy.send("GET", "/slow/3000", &[]).unwrap();
@@ -38,7 +42,7 @@ fn busy_idle_and_waiting_are_told_apart() {
 /// Two workers are busy, four connections wait.
 #[track_caller]
 fn queue_is_counted(listen: &str, method: &str) {
-    let fpmd = Rig::new().pool(Pool::new("www", &workers::php()).workers(2).listen(&[listen])).start();
+    let fpmd = Rig::new().pool(direct(&workers::php()).workers(2).listen(&[listen])).start();
     let listener = fpmd.pool("www").listeners.remove(0);
     let address = match listener.address.parse() {
         Ok(tcp) => Address::Tcp(tcp),
@@ -72,10 +76,7 @@ fn the_queue_of_a_tcp_socket() {
 #[test]
 fn connections_of_a_worker_that_serves_many_at_once() {
     for listen in ["{dir}/www.sock", "127.0.0.1:0"] {
-        let fpmd = Rig::new()
-            .for_python()
-            .pool(Pool::new("www", &workers::flup("threaded")).listen(&[listen]))
-            .start();
+        let fpmd = Rig::new().for_python().pool(direct(&workers::flup("threaded")).listen(&[listen])).start();
         let address = match fpmd.pool("www").listeners[0].address.parse() {
             Ok(tcp) => Address::Tcp(tcp),
             Err(_) => fpmd.address("www"),
@@ -93,7 +94,7 @@ fn connections_of_a_worker_that_serves_many_at_once() {
 
 #[test]
 fn memory_and_cpu_are_those_of_the_kernel() {
-    let fpmd = Rig::new().pool(Pool::new("www", &workers::php())).start();
+    let fpmd = Rig::new().pool(direct(&workers::php())).start();
     let worker = fpmd.pool("www").workers.remove(0);
     let kernel: u64 = process::status_line(worker.pid.as_raw(), "VmRSS")
         .unwrap()

@@ -280,9 +280,9 @@ fn it_works_as_process_1() {
     let page = fpmd.address("www").get("/pid").unwrap().text();
     assert!(fpmd.workers("www").contains(&page.parse().unwrap()), "{page}");
     let master = fpmd.pid();
-    wait_until("orphans to be reaped", || {
+    wait_until("orphans to be reaped, so that three workers and two gateways are left", || {
         let family = process::descendants(master);
-        family.len() == 3 && family.iter().all(|process| process.state != 'Z')
+        family.len() == 5 && family.iter().all(|process| process.state != 'Z')
     });
     fpmd.finish();
 }

@@ -129,11 +129,13 @@ fn a_request_that_kills_its_worker_is_an_error_page_and_nothing_more() {
     let (mut fpmd, nginx) = site(1);
     for pool in POOLS {
         let worker = fpmd.workers(pool)[0];
-        fpmd.expect(&worker.to_string());
+        fpmd.expect(&format!("[pool {pool}]"));
         let error = nginx.page(&format!("/{pool}/die"), &[]).unwrap_err();
         assert!(error.contains("502"), "{pool}: {error}");
         let pid: i32 = nginx.page(&format!("/{pool}/pid"), &[]).unwrap().parse().unwrap();
         assert_ne!(pid, worker, "{pool}");
+        // A GET may be repeated: its second worker died of it, too, and there is no third.
+        fpmd.wait_pool(pool, "two crashes", |pool| pool.crashed == 2);
     }
     drop(nginx);
     fpmd.finish();

@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 
-use crate::support::daemon::{Fpmd, Pool, Rig};
+use crate::support::daemon::{Dispatch, Fpmd, Pool, Rig};
 use crate::support::workers;
 
 /// The worker answers a page and a body of 200,000 bytes.
@@ -92,8 +92,24 @@ fn fcgiwrap() {
 }
 
 #[test]
+fn uvicorn_behind_a_gateway_is_told_what_it_needs() {
+    let mut fpmd = Rig::new().pool(Pool::new("www", &workers::uvicorn())).start();
+    fpmd.expect("dispatch = \"direct\"");
+    fpmd.expect("Invalid HTTP request");
+    let answer = fpmd.address("www").get("/").unwrap();
+    assert!(answer.head.starts_with("Status: 502"), "{answer:?}");
+    fpmd.wait_log("a worker that does not speak FastCGI needs dispatch = \"direct\"");
+    let mut stream = UnixStream::connect(fpmd.socket("www")).unwrap();
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    assert_eq!(stream.read_to_end(&mut Vec::new()).unwrap(), 0);
+    fpmd.wait_log("a pool that speaks another protocol, such as HTTP, needs dispatch = \"direct\"");
+    fpmd.finish();
+}
+
+#[test]
 fn uvicorn_which_speaks_http() {
-    let fpmd = Rig::new().pool(Pool::new("www", &workers::uvicorn()).workers(2)).start();
+    let fpmd =
+        Rig::new().pool(Pool::new("www", &workers::uvicorn()).workers(2).dispatch(Dispatch::Direct)).start();
     let mut stream = UnixStream::connect(fpmd.socket("www")).unwrap();
     stream.set_read_timeout(Some(crate::support::PATIENCE)).unwrap();
     stream.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();

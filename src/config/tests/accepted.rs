@@ -15,10 +15,9 @@ fn pool(text: &str) -> Pool {
     pool
 }
 
-/// To a pool without a Unix path and without a gateway.
+/// To a pool without a Unix path.
 fn does_not_apply(name: &str) -> bool {
-    use super::super::{gateway, pool};
-    pool::UNIX_ONLY.contains(&name) || gateway::POOL_ONLY.contains(&name) || gateway::PM_ONLY.contains(&name)
+    super::super::pool::UNIX_ONLY.contains(&name)
 }
 
 #[test]
@@ -30,7 +29,7 @@ fn defaults_are_those_of_the_table() {
     assert_eq!(config.global.control_socket, PathBuf::from("/run/fpmd/fpmd.sock"));
     assert_eq!(config.global.process_control_timeout, Duration::from_secs(5));
     assert_eq!((pool.socket.backlog, pool.socket.mode), (4096, 0o660));
-    assert_eq!((pool.dispatch.as_str(), pool.pm.mode), ("direct", PmMode::Static));
+    assert_eq!((pool.dispatch.as_str(), pool.pm.mode), ("gateway", PmMode::Static));
     assert_eq!((pool.stop_timeout, pool.start_timeout), (Duration::from_secs(30), Duration::from_secs(10)));
     assert_eq!(pool.stop_signal, Signal::TERM);
     assert!(pool.environment.clear && pool.catch_workers_output && pool.decorate_workers_output);

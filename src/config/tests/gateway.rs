@@ -4,29 +4,8 @@ use std::time::Duration;
 
 use super::super::keys::{self, Section};
 use super::super::model::{Dispatch, Gateway, Pool, SlowLog};
-use super::super::{Config, dump, gateway, load_text};
-use super::{FakeHost, MAIN, OWN_POOL, POOL};
-
-/// The pool at the end of `text` with a gateway; no line of `text` moves.
-fn routed(text: &str) -> String {
-    format!("{text}\ndispatch = \"gateway\"\n")
-}
-
-fn config(text: &str) -> Config {
-    super::config(&routed(text))
-}
-
-fn mistakes(text: &str) -> Vec<String> {
-    super::mistakes(&routed(text))
-}
-
-fn mistakes_on(host: &FakeHost, text: &str) -> Vec<String> {
-    super::mistakes_on(host, &routed(text))
-}
-
-fn mistake(line: &str) -> String {
-    super::mistake(&routed(line))
-}
+use super::super::{dump, gateway, load_text};
+use super::{FakeHost, MAIN, OWN_POOL, POOL, config, mistake, mistakes, mistakes_on};
 
 fn pool(text: &str) -> Pool {
     let (_, pool) = config(text).pools.pop_first().expect("a pool");
@@ -76,8 +55,8 @@ fn what_is_dumped_loads_again() {
          access_format = 'it''s'\nallowed_clients = [\"10.0.0.0/8\"]\n"
     )
     .replace("'it''s'", "\"it's \\\"%m\\\"\"");
-    let first: Config = config(&text);
-    assert_eq!(super::config(&dump(&first)), first);
+    let first = config(&text);
+    assert_eq!(config(&dump(&first)), first);
     let shown = dump(&config(POOL));
     assert!(shown.contains("access_format = '%R - %u %t \"%m %r\" %s'\n"), "{shown}");
 }
@@ -99,7 +78,7 @@ fn in_direct_mode_each_setting_is_refused_with_the_reason() {
     ] {
         for name in names {
             let value = values(keys::find(section, name).expect("a setting").kind);
-            let found = super::mistakes(&format!("{direct}{prefix}{name} = {value}\n"));
+            let found = mistakes(&format!("{direct}{prefix}{name} = {value}\n"));
             let column = prefix.len() + name.len() + 4;
             assert_eq!(found, [format!("f:7:{column}: pool.www.{prefix}{name}: {needs}")]);
         }
@@ -208,7 +187,7 @@ fn gateways_of_root_are_somebody_else() {
     let name = |text: &str| config(text).global.gateway_user.map(|user| user.name);
     assert_eq!(name(POOL).as_deref(), Some("nobody"));
     assert_eq!(name(&format!("global.gateway_user = \"joe\"\n{POOL}")).as_deref(), Some("joe"));
-    let own = load_text(MAIN, &routed(OWN_POOL), &FakeHost::joe()).expect("it is valid");
+    let own = load_text(MAIN, OWN_POOL, &FakeHost::joe()).expect("it is valid");
     assert_eq!(own.global.gateway_user, None);
     assert_eq!(
         mistakes_on(&FakeHost::joe(), &format!("global.gateway_user = \"nobody\"\n{OWN_POOL}")),

@@ -69,7 +69,10 @@ impl Program {
             }
         }
         let beside = beside.map(|path| format!("neither '{}' nor ", path.display())).unwrap_or_default();
-        Err(format!("cannot start a gateway: there is {beside}'{}'", installed.display()))
+        Err(format!(
+            "cannot start a gateway: there is {beside}'{}'; dispatch = \"direct\" needs none",
+            installed.display()
+        ))
     }
 
     /// Starts a process; what it logs comes out of `log`.

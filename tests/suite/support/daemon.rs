@@ -39,12 +39,11 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// A static pool of one worker on `NAME.sock` in the test's directory, in direct mode.
+    /// A static pool of one worker on `NAME.sock` in the test's directory.
     pub fn new(name: &str, command: &[String]) -> Pool {
         let keys = [
             ("listen", format!("{:?}", format!("{{dir}}/{name}.sock"))),
             ("command", format!("{command:?}")),
-            ("dispatch", "\"direct\"".into()),
             ("pass_env", format!("[\"PATH\", {MARK:?}]")),
         ];
         let mut keys = keys.map(|(key, value)| (key.to_owned(), value)).to_vec();
