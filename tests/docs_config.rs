@@ -189,12 +189,19 @@ fn the_samples_load() {
 
 #[test]
 fn the_samples_load_with_everything_in_them_given() {
-    for name in [MAIN, POOL] {
+    const MODES: [(&str, &str); 3] = [
+        ("static", "start_servers min_spare_servers max_spare_servers max_spawn_rate process_idle_timeout"),
+        ("dynamic", "nothing"),
+        ("ondemand", "start_servers min_spare_servers max_spare_servers"),
+    ];
+    for (name, (mode, others)) in [MAIN, POOL].into_iter().flat_map(|name| MODES.map(|mode| (name, mode))) {
         let text = file(name);
+        let is_other = |line: &str| others.split(' ').any(|other| line.starts_with(&format!("{other} = ")));
         let given: String = text
             .lines()
             .map(|line| line.strip_prefix('#').filter(|rest| !rest.starts_with(' ')).unwrap_or(line))
-            .map(|line| format!("{line}\n"))
+            .filter(|line| !is_other(line))
+            .map(|line| format!("{line}\n").replace("mode = \"static\"", &format!("mode = \"{mode}\"")))
             .collect();
         assert!(given.len() < text.len(), "{name}");
         // The name is that of the real file, so that the include pattern finds its directory.

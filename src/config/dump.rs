@@ -149,15 +149,30 @@ fn socket_value(pool: &Pool, name: &str) -> Option<String> {
 
 fn pm_value(pool: &Pool, name: &str) -> Option<String> {
     match name {
-        "mode" => Some(match pool.pm.mode {
-            PmMode::Static => quote("static"),
-        }),
+        "mode" => Some(quote(pool.pm.mode.as_str())),
         "max_children" => Some(pool.pm.max_children.to_string()),
         "max_requests" => Some(pool.pm.max_requests.to_string()),
         "max_requests_jitter" => match &pool.dispatch {
             Dispatch::Direct => None,
             Dispatch::Gateway(gateway) => Some(gateway.max_requests_jitter.to_string()),
         },
+        _ => mode_value(pool.pm.mode, name),
+    }
+}
+
+/// What only some modes have.
+fn mode_value(mode: PmMode, name: &str) -> Option<String> {
+    let (spares, pace) = match mode {
+        PmMode::Static => (None, None),
+        PmMode::Dynamic(spares) => (Some(spares), Some(spares.pace)),
+        PmMode::Ondemand(pace) => (None, Some(pace)),
+    };
+    match name {
+        "start_servers" => spares.map(|spares| spares.start_servers.to_string()),
+        "min_spare_servers" => spares.map(|spares| spares.min_spare_servers.to_string()),
+        "max_spare_servers" => spares.map(|spares| spares.max_spare_servers.to_string()),
+        "max_spawn_rate" => pace.map(|pace| pace.max_spawn_rate.to_string()),
+        "process_idle_timeout" => pace.map(|pace| quote(&show_duration(pace.process_idle_timeout))),
         _ => None,
     }
 }

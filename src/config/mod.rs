@@ -17,6 +17,7 @@ mod nearest;
 pub mod network;
 mod pool;
 mod resolve;
+mod scaling;
 mod source;
 #[cfg(test)]
 pub mod testing;

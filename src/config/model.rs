@@ -11,6 +11,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{Gid, PoolName, Signal, Uid};
+use crate::policy::demand::{self, Bounds, Mode};
 
 pub use super::network::Network;
 
@@ -277,7 +278,7 @@ pub struct Environment {
 pub struct ProcessManagement {
     /// How the number of workers is decided.
     pub mode: PmMode,
-    /// The number of workers of a static pool, at least 1.
+    /// The number of workers of a static pool, the most of others; at least 1.
     pub max_children: u32,
     /// Requests after which a worker is replaced; 0 is never. In direct mode a worker that can count them ends by itself.
     pub max_requests: u32,
@@ -288,6 +289,70 @@ pub struct ProcessManagement {
 pub enum PmMode {
     /// Always `max_children`.
     Static,
+    /// Some idle ones more than there are busy ones.
+    Dynamic(Spares),
+    /// As many as there are requests; none where there are none.
+    Ondemand(Pace),
+}
+
+/// How quickly a pool that follows demand grows and shrinks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pace {
+    /// Starts a second that need not wait for earlier ones to be ready, at least 1.
+    pub max_spawn_rate: u32,
+    /// After how long a superfluous worker is ended; not zero.
+    pub process_idle_timeout: Duration,
+}
+
+/// How many idle workers a dynamic pool has. None of them is more than `max_children`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Spares {
+    /// Workers at the start; not less than `min_spare_servers` nor more than `max_spare_servers`.
+    pub start_servers: u32,
+    /// Idle workers at least; at least 1.
+    pub min_spare_servers: u32,
+    /// Idle workers at most; not less than `min_spare_servers`.
+    pub max_spare_servers: u32,
+    /// How quickly it grows and shrinks.
+    pub pace: Pace,
+}
+
+impl PmMode {
+    /// The word of the configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            PmMode::Static => "static",
+            PmMode::Dynamic(_) => "dynamic",
+            PmMode::Ondemand(_) => "ondemand",
+        }
+    }
+}
+
+impl ProcessManagement {
+    /// The same in the terms of the policy, for workers that serve so many requests at once, on a machine with so many
+    /// CPUs.
+    pub fn bounds(&self, concurrency: u32, cpus: u32) -> Bounds {
+        let (mode, pace) = match self.mode {
+            PmMode::Static => (Mode::Static, None),
+            PmMode::Ondemand(pace) => (Mode::Ondemand, Some(pace)),
+            PmMode::Dynamic(spares) => {
+                let mode = Mode::Dynamic {
+                    start_servers: spares.start_servers,
+                    min_spare: spares.min_spare_servers,
+                    max_spare: spares.max_spare_servers,
+                };
+                (mode, Some(spares.pace))
+            }
+        };
+        Bounds {
+            mode,
+            max_children: self.max_children,
+            concurrency,
+            max_spawn_rate: pace.map_or(1, |pace| pace.max_spawn_rate),
+            at_once: demand::at_once(cpus),
+            idle_timeout: pace.map_or(Duration::ZERO, |pace| pace.process_idle_timeout),
+        }
+    }
 }
 
 impl fmt::Display for ListenAddress {

@@ -12,7 +12,7 @@ use super::model::{
     Dispatch, Environment, KnownWorker, ListenAddress, PmMode, Pool, ProcessManagement, SocketSettings,
 };
 use super::walk::{Item, Report, Table, type_name};
-use super::{gateway, identity, worker};
+use super::{gateway, identity, scaling, worker};
 use crate::ids::PoolName;
 
 /// What all pools share while they are read.
@@ -44,7 +44,9 @@ pub(super) fn resolve(context: &mut Context<'_>, name: &PoolName, table: &Table<
     let pm = pm_table.and_then(|pm| {
         management(report, table, &pm, known.map(|known| (known, &dispatch)), &mut environment)
     });
-    one_worker_an_address(report, table, listen.as_deref(), pm.as_ref());
+    if dispatch == Dispatch::Direct {
+        one_worker_an_address(report, table, listen.as_deref(), pm.as_ref());
+    }
     Some(Pool {
         name: name.clone(),
         socket,
@@ -100,7 +102,6 @@ fn management(
     environment: &mut Environment,
 ) -> Option<ProcessManagement> {
     pm.check_names(report, &[]);
-    let mode = pm.value(report, "mode", pm_mode);
     let max_requests = known.map(|(known, dispatch)| match dispatch {
         Dispatch::Direct => worker::count_requests(report, table, pm, known, environment),
         Dispatch::Gateway(_) => worker::leave_counting(report, table, pm, known, environment),
@@ -112,10 +113,12 @@ fn management(
         let advice = "write the number of workers, such as max_children = 4";
         pm.required(report, "max_children", advice, |report, item| item.whole(report))
     };
-    Some(ProcessManagement { mode, max_children: max_children?, max_requests: max_requests? })
+    let mode = scaling::read(report, pm, max_children);
+    Some(ProcessManagement { mode: mode?, max_children: max_children?, max_requests: max_requests? })
 }
 
-/// A worker accepts on its descriptor 0 alone, so an address without a worker of its own would never be served.
+/// Without a gateway a worker accepts on its descriptor 0 alone, so an address without a worker of its own would never be
+/// served.
 fn one_worker_an_address(
     report: &mut Report,
     table: &Table<'_>,
@@ -123,7 +126,14 @@ fn one_worker_an_address(
     pm: Option<&ProcessManagement>,
 ) {
     let (Some(listen), Some(pm)) = (listen, pm) else { return };
-    if listen.len() > pm.max_children as usize {
+    if listen.len() > 1 && pm.mode != PmMode::Static {
+        let sentence = format!(
+            "several addresses need pm.mode = \"static\" or dispatch = \"gateway\": without a gateway each worker \
+             accepts on one address, and a pool that is {} may have none for some",
+            pm.mode.as_str()
+        );
+        table.fail(report, "listen", Cause::Value(sentence));
+    } else if listen.len() > pm.max_children as usize {
         let sentence = format!(
             "{} addresses need at least as many workers, and pm.max_children is {}: each worker accepts on one address",
             listen.len(),
@@ -208,11 +218,4 @@ fn pm_table<'a>(report: &mut Report, table: &Table<'a>) -> Option<Table<'a>> {
         },
     };
     Some(Table { source: table.source, section: Section::Pm, path: table.key("pm"), offset, entries })
-}
-
-fn pm_mode(report: &mut Report, item: &Item<'_>) -> Option<PmMode> {
-    match item.choice(report)?.as_str() {
-        "static" => Some(PmMode::Static),
-        later => item.not_yet(report, later),
-    }
 }

@@ -17,6 +17,7 @@ use super::source::Source;
 use super::walk::{Item, Report, Table, type_name};
 use super::{gateway, identity, include, nearest};
 use crate::ids::PoolName;
+use crate::policy::share::shortfall;
 use crate::wire::place;
 
 /// Reads a configuration file and what it includes.
@@ -287,11 +288,13 @@ fn log_format(report: &mut Report, item: &Item<'_>) -> Option<LogFormat> {
 }
 
 fn check_process_max(report: &mut Report, table: &Table<'_>, global: &Global, pools: &Pools) {
-    let children = pools.resolved.values().map(|pool| u64::from(pool.pm.max_children));
-    let sum: u64 = children.sum();
-    if global.process_max > 0 && sum > u64::from(global.process_max) {
+    let minima = pools.resolved.values().map(|pool| pool.pm.bounds(1, 1).reserved());
+    let shortfall = shortfall(global.process_max, minima).filter(|_| global.process_max > 0);
+    if let Some(missing) = shortfall {
+        let sum = u64::from(global.process_max) + missing;
         let sentence = format!(
-            "{} is less than the {sum} workers of all pools together; raise it or lower their max_children",
+            "{} is less than the {sum} workers that all pools together need at least; raise it, or lower max_children \
+             of static and min_spare_servers of dynamic pools",
             global.process_max
         );
         table.fail(report, "process_max", Cause::Value(sentence));

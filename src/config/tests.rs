@@ -8,6 +8,7 @@ mod includes;
 mod machine;
 mod mistakes;
 mod roundtrip;
+mod scaling;
 
 use super::testing::FakeHost;
 use super::{Config, load_text};

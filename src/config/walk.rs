@@ -327,13 +327,6 @@ impl<'a> Item<'a> {
         self.refuse(report, format!("'{text}' is not one of {}{hint}", words.join(", ")))
     }
 
-    /// Adds that this value of a choice is for a later version.
-    pub(super) fn not_yet<T>(&self, report: &mut Report, word: &str) -> Option<T> {
-        let key = format!("{} = \"{word}\"", self.key);
-        report.add(self.source, self.span.start, &key, Cause::NotYet);
-        None
-    }
-
     /// The items of an array, each at its own place.
     pub(super) fn items(&self, report: &mut Report, expected: &'static str) -> Option<Vec<Item<'a>>> {
         let DeValue::Array(array) = self.value else { return self.mistyped(report, expected) };

@@ -10,6 +10,7 @@ use crate::config::{self, Errors, Host};
 use crate::ids::{PoolName, Ticket};
 use crate::log;
 use crate::os::host::Resident;
+use crate::os::limits;
 use crate::supervise::event::{Event, Intake, PoolPlan};
 
 /// A checked configuration and the pools of it that are to be put in force.
@@ -88,9 +89,13 @@ pub fn adopt(master: &mut Master, change: Change, ticket: Option<Ticket>) -> Eve
 
 /// What the supervisor has to know of a pool.
 fn plan(pool: &Pool, kill_timeout: Duration) -> PoolPlan {
+    let concurrency = match &pool.dispatch {
+        Dispatch::Direct => 1,
+        Dispatch::Gateway(gateway) => gateway.concurrency,
+    };
     PoolPlan {
         name: pool.name.clone(),
-        children: pool.pm.max_children,
+        bounds: pool.pm.bounds(concurrency, limits::cpus()),
         stop_signal: pool.stop_signal,
         stop_timeout: pool.stop_timeout,
         kill_timeout,

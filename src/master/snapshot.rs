@@ -6,7 +6,7 @@ use std::collections::HashMap;
 
 use super::Master;
 use super::inquiries::Reports;
-use crate::config::model::{Dispatch, PmMode, Pool};
+use crate::config::model::{Dispatch, Pool};
 use crate::config::{self, Config};
 use crate::ids::{Moment, Pid, PoolName, WorkerId};
 use crate::os::activity::{self, Observation, Observer};
@@ -69,9 +69,7 @@ impl Master {
         PoolSnapshot {
             state: gateway_retry.map_or(view.state, |_| PoolState::BackingOff).to_string(),
             retry_in: retry_at.map(|moment| moment.since(now).as_secs_f64()),
-            process_manager: match settings.as_ref().map(|pool| pool.pm.mode) {
-                Some(PmMode::Static) | None => "static".to_owned(),
-            },
+            process_manager: settings.as_ref().map_or("static", |pool| pool.pm.mode.as_str()).to_owned(),
             dispatch: settings.as_ref().map_or("direct", |pool| pool.dispatch.as_str()).to_owned(),
             generation: view.generation,
             start_time: wall_time(view.started, now),

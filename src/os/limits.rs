@@ -1,9 +1,11 @@
-//! fpmd's own limit of open files (`getrlimit(2)`, RLIMIT_NOFILE). Those of workers are set in `process`.
+//! fpmd's own limit of open files (`getrlimit(2)`, RLIMIT_NOFILE), and its CPUs. Those of workers are set in `process`.
 
 use std::fmt;
 
 use nix::errno::Errno;
+use nix::sched::{CpuSet, sched_getaffinity};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::unistd::Pid;
 
 use crate::os::errno::Cause;
 
@@ -23,6 +25,13 @@ pub struct OriginalLimit {
 pub fn open_files() -> Result<OriginalLimit, LimitError> {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).map_err(LimitError::read)?;
     Ok(OriginalLimit { soft, hard })
+}
+
+/// How many CPUs we may use (`sched_getaffinity(2)`), at least 1.
+pub fn cpus() -> u32 {
+    let Ok(set) = sched_getaffinity(Pid::from_raw(0)) else { return 1 };
+    let usable = (0..CpuSet::count()).filter(|cpu| set.is_set(*cpu).unwrap_or(false)).count();
+    u32::try_from(usable).unwrap_or(u32::MAX).max(1)
 }
 
 /// Raises our soft limit to the hard one and returns what it was: the master has pipes and sockets of every worker, while

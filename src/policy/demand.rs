@@ -26,6 +26,8 @@ mod surplus;
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::ids::Moment;
 use pace::Pace;
 use surplus::Surplus;
@@ -37,7 +39,7 @@ pub fn at_once(cpus: u32) -> u32 {
 }
 
 /// The settings of one pool. The configuration has checked them.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bounds {
     /// How the number is decided.
     pub mode: Mode,
@@ -54,7 +56,7 @@ pub struct Bounds {
 }
 
 /// How the number of workers is decided.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Mode {
     /// Always `max_children`.
     Static,
@@ -120,7 +122,7 @@ pub struct Decision {
 }
 
 /// What keeps a pool from having as many workers as it wants.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Limit {
     /// `max_children`. Never in a static pool.
     MaxChildren,
@@ -131,7 +133,7 @@ pub enum Limit {
 }
 
 /// One pool's memory.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Scaling {
     bounds: Bounds,
     pace: Pace,
@@ -147,7 +149,7 @@ pub struct Scaling {
 }
 
 /// Whether a dynamic pool has had its `start_servers`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 enum FirstFill {
     Due,
     Done,

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{ExitStatus, Generation, Pid, PoolName, Signal, Ticket, WorkerId};
+use crate::policy::Bounds;
 use crate::status::snapshot::Activity;
 
 /// What the supervisor has to know of a pool's settings; the master keeps the rest, by name and generation.
@@ -12,8 +13,8 @@ use crate::status::snapshot::Activity;
 pub struct PoolPlan {
     /// The pool.
     pub name: PoolName,
-    /// The number of workers, at least 1.
-    pub children: u32,
+    /// How many workers, and by what that is decided.
+    pub bounds: Bounds,
     /// Asks an idle worker to end.
     pub stop_signal: Signal,
     /// How long a busy worker may go on before it gets `stop_signal` all the same.

@@ -321,7 +321,7 @@ impl Exchange {
 }
 
 fn children(scale: Option<u32>, edition: &Edition) -> u32 {
-    scale.unwrap_or(edition.plan.children).max(1)
+    scale.unwrap_or(edition.plan.bounds.max_children).max(1)
 }
 
 fn is_huntable(worker: &Worker, current: Generation) -> bool {

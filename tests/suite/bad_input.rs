@@ -49,7 +49,10 @@ fn configurations_that_are_refused_say_where_and_why() {
         ),
         (format!("{POOL}[pool.www.pm]\nmax_children = \"many\"\n"), &["case.toml:6:", "max_children"]),
         (format!("{POOL}[pool.www.pm]\nmax_children = 0\n"), &["case.toml:6:", "max_children"]),
-        (format!("{POOL}[pool.www.pm]\nmax_children = 1\nmode = \"dynamic\"\n"), &["not supported yet"]),
+        (
+            format!("{POOL}[pool.www.pm]\nmax_children = 1\nmode = \"dynamic\"\n"),
+            &["min_spare_servers", "max_spare_servers"],
+        ),
         (
             format!("{POOL}dispatch = \"direct\"\nstatus_path = \"/s\"\n[pool.www.pm]\nmax_children = 1\n"),
             &["status_path", "needs dispatch = \"gateway\""],

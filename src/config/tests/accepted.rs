@@ -15,9 +15,10 @@ fn pool(text: &str) -> Pool {
     pool
 }
 
-/// To a pool without a Unix path.
+/// To a static pool without a Unix path.
 fn does_not_apply(name: &str) -> bool {
-    super::super::pool::UNIX_ONLY.contains(&name)
+    use super::super::{pool, scaling};
+    pool::UNIX_ONLY.contains(&name) || scaling::MODAL.iter().any(|(modal, _)| *modal == name)
 }
 
 #[test]

@@ -204,10 +204,6 @@ fn global_values_are_checked() {
 #[test]
 fn what_is_for_later_is_refused() {
     assert_eq!(mistake("prefork = \"on\""), "f:6:1: pool.www.prefork is not supported yet");
-    assert_eq!(
-        mistake("pm.mode = \"ondemand\""),
-        "f:6:11: pool.www.pm.mode = \"ondemand\" is not supported yet"
-    );
     assert_eq!(mistakes("global.reload_surge = 3"), ["f:1:8: global.reload_surge is not supported yet"]);
     let later =
         super::super::keys::KEYS.iter().filter(|key| key.support == super::super::keys::Support::NotYet);
@@ -277,7 +273,7 @@ fn the_pools_fit_into_process_max() {
     assert_eq!(
         mistakes(&format!("global.process_max = 1\n{POOL}")),
         [
-            "f:1:22: global.process_max: 1 is less than the 2 workers of all pools together; raise it or lower their max_children"
+            "f:1:22: global.process_max: 1 is less than the 2 workers that all pools together need at least; raise it, or lower max_children of static and min_spare_servers of dynamic pools"
         ]
     );
 }
@@ -305,7 +301,7 @@ fn text_that_is_no_toml_says_where() {
 fn every_address_needs_a_worker() {
     let text = POOL.replace("listen = 9000", "listen = [9000, \"@a\", \"@b\"]");
     assert_eq!(
-        mistakes(&text),
+        mistakes(&format!("{text}dispatch = \"direct\"\n")),
         [
             "f:3:10: pool.www.listen: 3 addresses need at least as many workers, and pm.max_children is 2: each worker \
              accepts on one address"

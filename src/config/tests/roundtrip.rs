@@ -58,15 +58,22 @@ fn pool() -> impl Strategy<Value = String> {
         proptest::sample::select(vec!["/usr/bin/app", "/usr/bin/php-cgi"]),
         proptest::collection::vec(string(), 0..3),
         3u32..99,
+        proptest::sample::select(vec![
+            "",
+            "pm.mode = \"ondemand\"\npm.process_idle_timeout = \"90ms\"\n",
+            "pm.mode = \"dynamic\"\npm.min_spare_servers = 1\npm.max_spare_servers = 3\npm.max_spawn_rate = 7\n",
+        ]),
     );
     (first, second, environment, command).prop_map(
-        |(first, second, environment, (program, arguments, children))| {
+        |(first, second, environment, (program, arguments, children, mode))| {
             let arguments: String = arguments.iter().map(|text| format!(", {}", literal(text))).collect();
             let (listen, a, b, c, d, e) = first;
             let (f, g, h, i, j, k) = second;
+            // Without a gateway only a static pool has several addresses.
+            let mode = if listen.contains(',') { "" } else { mode };
             format!(
                 "listen = {listen}\n{a}{b}{c}{d}{e}{f}{g}{h}{i}{j}{k}{environment}user = 33\n\
-             command = [\"{program}\"{arguments}]\npm.max_children = {children}\n"
+             command = [\"{program}\"{arguments}]\npm.max_children = {children}\n{mode}"
             )
         },
     )

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use nix::fcntl::OFlag;
 
-use crate::config::model::{Gateway, PmMode, Pool};
+use crate::config::model::{Gateway, Pool};
 use crate::supervise::PoolView;
 use crate::wire::gateway::{Facts, Settings, VERSION};
 
@@ -61,9 +61,7 @@ pub fn wire(
     Settings {
         version: VERSION,
         pool: pool.name.clone(),
-        process_manager: match pool.pm.mode {
-            PmMode::Static => "static".to_owned(),
-        },
+        process_manager: pool.pm.mode.as_str().to_owned(),
         listeners,
         concurrency: gateway.concurrency,
         queue_limit: gateway.queue_limit,

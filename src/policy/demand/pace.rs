@@ -7,11 +7,13 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::Bounds;
 use crate::ids::Moment;
 
 /// The starts that count as under way.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Pace {
     owed: u32,
     /// Up to when time has paid.

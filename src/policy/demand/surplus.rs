@@ -3,17 +3,19 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::ids::Moment;
 
 /// There were at least `level` idle workers ever since.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 struct Step {
     level: u32,
     since: Moment,
 }
 
 /// Levels and moments both ascend: a higher number has held for less long.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Surplus {
     steps: Vec<Step>,
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use crate::ids::{ExitStatus, Generation, Moment, Pid, PoolName, Signal, Ticket, WorkerId};
+use crate::policy::{Bounds, Mode};
 use crate::status::snapshot::Activity;
 use crate::supervise::action::Action;
 use crate::supervise::event::{Event, Intake, PoolCommand, PoolPlan, WorkerCommand};
@@ -86,7 +87,7 @@ pub(super) fn millis(millis: u64) -> Duration {
 pub(super) fn plan(pool: &str, children: u32) -> PoolPlan {
     PoolPlan {
         name: name(pool),
-        children,
+        bounds: bounds(Mode::Static, children),
         stop_signal: Signal::TERM,
         stop_timeout: secs(30),
         kill_timeout: secs(5),
@@ -94,6 +95,10 @@ pub(super) fn plan(pool: &str, children: u32) -> PoolPlan {
         recycles: false,
         intake: Intake::Shared,
     }
+}
+
+pub(super) fn bounds(mode: Mode, max_children: u32) -> Bounds {
+    Bounds { mode, max_children, concurrency: 1, max_spawn_rate: 32, at_once: 8, idle_timeout: secs(10) }
 }
 
 impl Process {
