@@ -17,7 +17,7 @@ use std::time::Duration;
 use fpmd::ctl::connection::{Patience, ask};
 use fpmd::ids::{Generation, Pid, PoolName};
 use fpmd::status::snapshot::{ListenerSnapshot, PoolSnapshot, Snapshot};
-use fpmd::wire::control::{Command, Reply, Request};
+use fpmd::wire::control::{Command, Extent, Reply, Request};
 use fpmd::wire::frame::encode;
 use nix::errno::Errno;
 use nix::pty::{Winsize, openpty};
@@ -140,8 +140,9 @@ fn status() -> Reply {
 fn every_command_asks_its_question_and_done_is_exit_0() {
     let (pid, pool) = (Pid::new(7).unwrap(), www());
     for (args, question) in [
-        (&["reload"][..], Command::Reload { pools: vec![] }),
-        (&["reload", "www"], Command::Reload { pools: vec![pool.clone()] }),
+        (&["reload"][..], Command::Reload { pools: vec![], extent: Extent::Every }),
+        (&["reload", "--changed"], Command::Reload { pools: vec![], extent: Extent::Changed }),
+        (&["reload", "www"], Command::Reload { pools: vec![pool.clone()], extent: Extent::Every }),
         (&["start", "www"], Command::Start { pool: pool.clone() }),
         (&["stop"], Command::Stop { pool: None }),
         (&["stop", "www"], Command::Stop { pool: Some(pool.clone()) }),
@@ -366,7 +367,7 @@ fn a_slow_master_is_waited_for_while_it_reloads() {
         see.recv_timeout(Duration::from_secs(20)).expect("the client reads progress while it waits");
         stream.write_all(&encode(&Reply::Done("reloaded".into()))).unwrap();
     });
-    let question = Command::Reload { pools: vec![] };
+    let question = Command::Reload { pools: vec![], extent: Extent::Every };
     let mut progress = |sentence: &str| seen.send(sentence.to_owned()).unwrap();
     let reply = ask(&folder.socket(), question, Patience::WhileConnected, &mut progress).unwrap();
     assert_eq!(reply, Reply::Done("reloaded".into()));

@@ -6,7 +6,7 @@
 use std::time::{Duration, Instant};
 
 use fpmd::ids::{PoolName, SlotId, WorkerId};
-use fpmd::wire::control::{self, Command, Reply, Request};
+use fpmd::wire::control::{self, Command, Extent, Reply, Request};
 use fpmd::wire::frame;
 use fpmd::wire::gateway::{FromGateway, ToGateway};
 use random::Random;
@@ -107,7 +107,7 @@ fn control_messages() {
     let name = || PoolName::new("www").unwrap();
     let commands = [
         Command::Status { pool: Some(name()) },
-        Command::Reload { pools: vec![name(), name()] },
+        Command::Reload { pools: vec![name(), name()], extent: Extent::Every },
         Command::Scale { pool: name(), workers: 3 },
     ];
     let lines = commands.map(|command| frame::encode(&Request { version: control::VERSION, command }));

@@ -50,6 +50,9 @@ pub enum Action {
         /// Only these pools
         #[arg(value_name = "POOL", value_parser = values::pool)]
         pools: Vec<PoolName>,
+        /// Exchange workers only where settings or programs have changed
+        #[arg(long, short)]
+        changed: bool,
     },
     /// Start a pool that is stopped or has failed
     Start {
@@ -188,8 +191,9 @@ mod tests {
             ("fpmctl status", Action::Status { pool: None, full: false }),
             ("fpmctl status www --full", Action::Status { pool: Some(www()), full: true }),
             ("fpmctl list", Action::List),
-            ("fpmctl reload", Action::Reload { pools: vec![] }),
-            ("fpmctl reload www www", Action::Reload { pools: vec![www(), www()] }),
+            ("fpmctl reload", Action::Reload { pools: vec![], changed: false }),
+            ("fpmctl reload www www", Action::Reload { pools: vec![www(), www()], changed: false }),
+            ("fpmctl reload --changed", Action::Reload { pools: vec![], changed: true }),
             ("fpmctl start www", Action::Start { pool: www() }),
             ("fpmctl stop", Action::Stop { pool: None }),
             ("fpmctl stop www", Action::Stop { pool: Some(www()) }),
@@ -223,7 +227,6 @@ mod tests {
             ("fpmctl", "Usage"),
             ("fpmctl statsu", "'status'"),
             ("fpmctl top", "unrecognized subcommand"),
-            ("fpmctl reload --changed", "--changed"),
             ("fpmctl scale www", "<N>"),
             ("fpmctl scale www 0", "from 1 to"),
             ("fpmctl scale a/b 1", "letters, digits"),

@@ -6,7 +6,7 @@ use std::fmt::Write;
 use std::path::Path;
 use std::time::Duration;
 
-use super::keys::{self, Applies, Key, Section, Support};
+use super::keys::{self, Key, Section, Support};
 use super::model::{
     Config, Dispatch, Gateway, Global, Group, ListenAddress, LogFormat, LogTarget, PmMode, Pool, User,
 };
@@ -28,15 +28,6 @@ pub fn dump(config: &Config) -> String {
     out
 }
 
-/// The names of `[global]` settings that differ and that a reload cannot apply.
-pub fn changed_until_restart(old: &Global, new: &Global) -> Vec<&'static str> {
-    keys::of(Section::Global)
-        .filter(|key| key.applies == Applies::Restart)
-        .map(|key| key.name)
-        .filter(|name| global_value(old, name) != global_value(new, name))
-        .collect()
-}
-
 fn table(out: &mut String, section: Section, value: impl Fn(&str) -> Option<String>) {
     for Key { name, default, .. } in keys::of(section).filter(|key| key.support == Support::Supported) {
         let _ = match (value(name), default) {
@@ -47,7 +38,8 @@ fn table(out: &mut String, section: Section, value: impl Fn(&str) -> Option<Stri
     }
 }
 
-fn global_value(global: &Global, name: &str) -> Option<String> {
+/// A `[global]` setting as TOML; `None` if it is not set.
+pub(super) fn global_value(global: &Global, name: &str) -> Option<String> {
     match name {
         "pid_file" => global.pid_file.as_deref().map(path),
         "log" => Some(match &global.log {
@@ -74,7 +66,8 @@ fn global_value(global: &Global, name: &str) -> Option<String> {
     }
 }
 
-fn pool_value(pool: &Pool, name: &str) -> Option<String> {
+/// A setting of a pool as TOML; `None` if it is not set or does not apply.
+pub(super) fn pool_value(pool: &Pool, name: &str) -> Option<String> {
     let unix = pool.listen.iter().any(|address| matches!(address, ListenAddress::Unix(_)));
     if UNIX_ONLY.contains(&name) {
         return unix.then(|| socket_value(pool, name)).flatten();
@@ -147,7 +140,8 @@ fn socket_value(pool: &Pool, name: &str) -> Option<String> {
     }
 }
 
-fn pm_value(pool: &Pool, name: &str) -> Option<String> {
+/// A setting of a pool's `pm` as TOML; `None` if it is not set or does not apply.
+pub(super) fn pm_value(pool: &Pool, name: &str) -> Option<String> {
     match name {
         "mode" => Some(quote(pool.pm.mode.as_str())),
         "max_children" => Some(pool.pm.max_children.to_string()),

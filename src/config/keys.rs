@@ -100,13 +100,29 @@ pub enum Default {
     Required,
 }
 
-/// Whether a reload applies a changed value.
+/// How a reload applies a changed value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Applies {
-    /// A reload does.
-    Reload,
-    /// Only a restart of fpmd does.
-    Restart,
+    /// At once: it concerns no worker, or those that run as well.
+    Live,
+    /// To new workers: those that run are exchanged.
+    Generation,
+    /// At once where there is a gateway; in direct mode to new workers.
+    ByDispatch,
+    /// Not at all: only a restart of fpmd does, for this reason.
+    Restart(&'static str),
+}
+
+impl fmt::Display for Applies {
+    /// The words of the manual page, after "Reload: ".
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Applies::Live => f.write_str("at once"),
+            Applies::Generation => f.write_str("to new workers"),
+            Applies::ByDispatch => f.write_str("at once; in direct mode to new workers"),
+            Applies::Restart(reason) => write!(f, "needs a restart, as {reason}"),
+        }
+    }
 }
 
 /// Whether this version has the setting.
@@ -129,7 +145,7 @@ pub struct Key {
     pub kind: Kind,
     /// Its default.
     pub default: Default,
-    /// Whether a reload applies it.
+    /// How a reload applies it.
     pub applies: Applies,
     /// Whether this version has it.
     pub support: Support,
@@ -137,14 +153,30 @@ pub struct Key {
     pub doc: &'static str,
 }
 
-/// A setting that works and that a reload applies.
+/// A setting that works, and that a reload applies to new workers.
 const fn key(section: Section, name: &'static str, kind: Kind, default: Default, doc: &'static str) -> Key {
-    Key { section, name, kind, default, doc, applies: Applies::Reload, support: Support::Supported }
+    Key { section, name, kind, default, doc, applies: Applies::Generation, support: Support::Supported }
 }
 
-/// A setting that works and that a reload cannot apply.
-const fn fixed(section: Section, name: &'static str, kind: Kind, default: Default, doc: &'static str) -> Key {
-    Key { section, name, kind, default, doc, applies: Applies::Restart, support: Support::Supported }
+/// A setting that works, and that a reload applies at once.
+const fn live(section: Section, name: &'static str, kind: Kind, default: Default, doc: &'static str) -> Key {
+    Key { applies: Applies::Live, ..key(section, name, kind, default, doc) }
+}
+
+/// A setting that works, and that a reload applies at once where there is a gateway.
+const fn routed(
+    section: Section,
+    name: &'static str,
+    kind: Kind,
+    default: Default,
+    doc: &'static str,
+) -> Key {
+    Key { applies: Applies::ByDispatch, ..key(section, name, kind, default, doc) }
+}
+
+/// This setting needs a restart, for this reason.
+const fn fixed(reason: &'static str, key: Key) -> Key {
+    Key { applies: Applies::Restart(reason), ..key }
 }
 
 /// A setting for a later version.
@@ -155,7 +187,7 @@ const fn later(section: Section, name: &'static str, kind: Kind, doc: &'static s
         kind,
         default: Default::Unset("not supported yet"),
         doc,
-        applies: Applies::Reload,
+        applies: Applies::Live,
         support: Support::NotYet,
     }
 }
@@ -168,31 +200,31 @@ use self::Default::{Derived, Required, Unset, Value};
 /// Every setting, in the order of `--dump` and the man page.
 #[rustfmt::skip]
 pub const KEYS: &[Key] = &[
-    fixed(Global, "pid_file", Path, Unset("none"), "File that holds fpmd's pid while it runs."),
-    key(Global, "log", LogTarget, Value("\"stderr\""), "Where log lines go: stderr, stdout, syslog, journal, or the path of a file."),
-    key(Global, "log_level", Choice(&["alert", "error", "warning", "notice", "debug"]), Value("\"notice\""), "The least important level that is logged."),
-    key(Global, "log_format", Choice(&["text", "json"]), Value("\"text\""), "The form of log lines."),
-    fixed(Global, "control_socket", Path, Derived("runtime_dir/fpmd.sock"), "Path of the Unix socket that fpmctl talks to."),
-    fixed(Global, "control_group", Name, Unset("none"), "Group whose members may read the status."),
-    key(Global, "include", Strings, Value("[]"), "Files with more pools, relative to this file."),
-    fixed(Global, "runtime_dir", Path, Derived("/run/fpmd for root, else $XDG_RUNTIME_DIR/fpmd or /tmp/fpmd-UID"), "Directory of what lives as long as fpmd does."),
-    fixed(Global, "gateway_user", Name, Derived("fpmd, else nobody, for root; fpmd's own user for others"), "User that gateways run as."),
-    key(Global, "process_max", Whole(0, MOST), Value("0"), "How many workers all pools together may have; 0 is no limit."),
-    key(Global, "process_control_timeout", Time, Value("\"5s\""), "How long a worker that got its stop signal may take before SIGKILL."),
+    live(Global, "pid_file", Path, Unset("none"), "File that holds fpmd's pid while it runs."),
+    live(Global, "log", LogTarget, Value("\"stderr\""), "Where log lines go: stderr, stdout, syslog, journal, or the path of a file."),
+    live(Global, "log_level", Choice(&["alert", "error", "warning", "notice", "debug"]), Value("\"notice\""), "The least important level that is logged."),
+    live(Global, "log_format", Choice(&["text", "json"]), Value("\"text\""), "The form of log lines."),
+    fixed("fpmd is reached by it", key(Global, "control_socket", Path, Derived("runtime_dir/fpmd.sock"), "Path of the Unix socket that fpmctl talks to.")),
+    live(Global, "control_group", Name, Unset("none"), "Group whose members may read the status."),
+    live(Global, "include", Strings, Value("[]"), "Files with more pools, relative to this file."),
+    fixed("the sockets of workers that run are in it", key(Global, "runtime_dir", Path, Derived("/run/fpmd for root, else $XDG_RUNTIME_DIR/fpmd or /tmp/fpmd-UID"), "Directory of what lives as long as fpmd does.")),
+    fixed("the sockets of workers that run belong to it", key(Global, "gateway_user", Name, Derived("fpmd, else nobody, for root; fpmd's own user for others"), "User that gateways run as.")),
+    live(Global, "process_max", Whole(0, MOST), Value("0"), "How many workers all pools together may have; 0 is no limit."),
+    live(Global, "process_control_timeout", Time, Value("\"5s\""), "How long a worker that got its stop signal may take before SIGKILL."),
     later(Global, "reload_surge", Whole(1, MOST), "How many workers a reload may start beyond max_children."),
 
-    key(Pool, "listen", Listen, Required, "Where the pool listens: a path, an address with a port, a port, @NAME, systemd:NAME, or an array of them."),
-    key(Pool, "listen_backlog", Whole(1, 2_147_483_647), Value("4096"), "How many connections may wait to be accepted; the kernel caps it at net.core.somaxconn."),
-    key(Pool, "listen_owner", Name, Unset("fpmd's own"), "Owner of the Unix socket."),
-    key(Pool, "listen_group", Name, Unset("fpmd's own"), "Group of the Unix socket."),
-    key(Pool, "listen_mode", Mode, Value("\"0660\""), "Permission bits of the Unix socket."),
-    key(Pool, "listen_acl_users", Names, Value("[]"), "Users that may connect to the Unix socket, by POSIX ACL."),
-    key(Pool, "listen_acl_groups", Names, Value("[]"), "Groups that may connect to the Unix socket, by POSIX ACL."),
-    key(Pool, "allowed_clients", Strings, Value("[]"), "Addresses and networks that may connect over TCP; none is everyone."),
+    routed(Pool, "listen", Listen, Required, "Where the pool listens: a path, an address with a port, a port, @NAME, systemd:NAME, or an array of them."),
+    live(Pool, "listen_backlog", Whole(1, 2_147_483_647), Value("4096"), "How many connections may wait to be accepted; the kernel caps it at net.core.somaxconn."),
+    live(Pool, "listen_owner", Name, Unset("fpmd's own"), "Owner of the Unix socket."),
+    live(Pool, "listen_group", Name, Unset("fpmd's own"), "Group of the Unix socket."),
+    live(Pool, "listen_mode", Mode, Value("\"0660\""), "Permission bits of the Unix socket."),
+    live(Pool, "listen_acl_users", Names, Value("[]"), "Users that may connect to the Unix socket, by POSIX ACL."),
+    live(Pool, "listen_acl_groups", Names, Value("[]"), "Groups that may connect to the Unix socket, by POSIX ACL."),
+    live(Pool, "allowed_clients", Strings, Value("[]"), "Addresses and networks that may connect over TCP; none is everyone."),
     key(Pool, "command", Strings, Required, "The worker's program, an absolute path, and its arguments."),
     key(Pool, "dispatch", Choice(&["gateway", "direct"]), Value("\"gateway\""), "Who accepts connections: fpmd's gateway, which gives each request to an idle worker, or the workers themselves."),
     later(Pool, "prefork", Choice(&["auto", "on", "off"]), "Whether workers are forked from one that has started already."),
-    key(Pool, "concurrency", Whole(1, 65_535), Value("1"), "How many requests one worker serves at once."),
+    live(Pool, "concurrency", Whole(1, 65_535), Value("1"), "How many requests one worker serves at once."),
     key(Pool, "user", Name, Unset("fpmd's own; has to be given if that is root"), "User that workers run as."),
     key(Pool, "group", Name, Unset("the user's primary group"), "Group that workers run as."),
     key(Pool, "supplementary_groups", Names, Unset("the user's groups"), "Further groups of the workers, instead of the user's."),
@@ -206,34 +238,34 @@ pub const KEYS: &[Key] = &[
     key(Pool, "clear_env", Bool, Value("true"), "Whether workers start without fpmd's own environment."),
     key(Pool, "pass_env", Strings, Value("[]"), "Names of variables that workers get from fpmd's environment all the same."),
     key(Pool, "stop_signal", Signal, Value("\"SIGTERM\""), "Signal that asks an idle worker to end."),
-    key(Pool, "stop_timeout", Time, Value("\"30s\""), "How long a busy worker may go on before it gets the stop signal all the same."),
-    key(Pool, "start_timeout", Time, Value("\"10s\""), "How long a new worker may take to become ready."),
-    key(Pool, "status_path", Text, Unset("none"), "URL path of the status page."),
-    key(Pool, "ping_path", Text, Unset("none"), "URL path of the ping page."),
-    key(Pool, "ping_response", Text, Value("\"pong\""), "What the ping page says."),
-    key(Pool, "access_log", Path, Unset("none"), "File that gets a line for each request."),
-    key(Pool, "access_format", Text, Value(r#"'%R - %u %t "%m %r" %s'"#), "The form of that line: letters of php-fpm, or \"json\"."),
-    key(Pool, "slowlog", Path, Unset("none"), "File that gets what is known of each slow request."),
+    live(Pool, "stop_timeout", Time, Value("\"30s\""), "How long a busy worker may go on before it gets the stop signal all the same."),
+    live(Pool, "start_timeout", Time, Value("\"10s\""), "How long a new worker may take to become ready."),
+    live(Pool, "status_path", Text, Unset("none"), "URL path of the status page."),
+    live(Pool, "ping_path", Text, Unset("none"), "URL path of the ping page."),
+    live(Pool, "ping_response", Text, Value("\"pong\""), "What the ping page says."),
+    live(Pool, "access_log", Path, Unset("none"), "File that gets a line for each request."),
+    live(Pool, "access_format", Text, Value(r#"'%R - %u %t "%m %r" %s'"#), "The form of that line: letters of php-fpm, or \"json\"."),
+    live(Pool, "slowlog", Path, Unset("none"), "File that gets what is known of each slow request."),
     key(Pool, "catch_workers_output", Bool, Value("true"), "Whether what workers write to standard output and error is logged."),
     key(Pool, "decorate_workers_output", Bool, Value("true"), "Whether such lines get time, level, pool and pid."),
-    key(Pool, "log_request_stderr", Bool, Value("false"), "Whether what workers send to FCGI_STDERR is logged, too."),
-    key(Pool, "request_slowlog_timeout", Time, Value("\"0s\""), "After how long a request is slow; 0 is never."),
+    live(Pool, "log_request_stderr", Bool, Value("false"), "Whether what workers send to FCGI_STDERR is logged, too."),
+    live(Pool, "request_slowlog_timeout", Time, Value("\"0s\""), "After how long a request is slow; 0 is never."),
     later(Pool, "request_slowlog_trace_depth", Whole(1, 1000), "How many stack frames are logged."),
-    key(Pool, "request_terminate_timeout", Time, Value("\"0s\""), "After how long a request is ended and its worker replaced; 0 is never."),
-    key(Pool, "queue_timeout", Time, Value("\"30s\""), "How long a request may wait for a worker before it is answered with 503; 0 is for ever."),
-    key(Pool, "queue_limit", Whole(0, MOST), Value("4096"), "How many requests may wait for a worker; one more is answered with 503."),
-    key(Pool, "request_buffer", Size, Value("\"128K\""), "How much of a request body is held in memory; more goes to a file."),
-    key(Pool, "response_buffer", Size, Value("\"256K\""), "How much of a response is held in memory; more goes to a file."),
+    live(Pool, "request_terminate_timeout", Time, Value("\"0s\""), "After how long a request is ended and its worker replaced; 0 is never."),
+    live(Pool, "queue_timeout", Time, Value("\"30s\""), "How long a request may wait for a worker before it is answered with 503; 0 is for ever."),
+    live(Pool, "queue_limit", Whole(0, MOST), Value("4096"), "How many requests may wait for a worker; one more is answered with 503."),
+    live(Pool, "request_buffer", Size, Value("\"128K\""), "How much of a request body is held in memory; more goes to a file."),
+    live(Pool, "response_buffer", Size, Value("\"256K\""), "How much of a response is held in memory; more goes to a file."),
 
-    key(Pm, "mode", Choice(&["static", "dynamic", "ondemand"]), Value("\"static\""), "How the number of workers is decided."),
-    key(Pm, "max_children", Whole(1, MOST), Required, "The number of workers of a static pool, the most of others."),
-    key(Pm, "start_servers", Whole(1, MOST), Derived("half way from min_spare_servers to max_spare_servers"), "How many workers a dynamic pool starts with."),
-    key(Pm, "min_spare_servers", Whole(1, MOST), Required, "How many idle workers a dynamic pool has at least."),
-    key(Pm, "max_spare_servers", Whole(1, MOST), Required, "How many idle workers a dynamic pool has at most."),
-    key(Pm, "max_spawn_rate", Whole(1, MOST), Value("32"), "How many workers of a dynamic or ondemand pool are started a second while earlier ones still start."),
-    key(Pm, "process_idle_timeout", Time, Value("\"10s\""), "After how long an idle worker that a dynamic or ondemand pool does not need is ended."),
-    key(Pm, "max_requests", Whole(0, 2_147_483_647), Value("0"), "Requests after which a worker is replaced (in direct mode: php-cgi only, which counts them); 0 is never."),
-    key(Pm, "max_requests_jitter", Whole(0, 2_147_483_647), Value("0"), "Up to how many requests more than max_requests a worker serves, at random."),
+    live(Pm, "mode", Choice(&["static", "dynamic", "ondemand"]), Value("\"static\""), "How the number of workers is decided."),
+    live(Pm, "max_children", Whole(1, MOST), Required, "The number of workers of a static pool, the most of others."),
+    live(Pm, "start_servers", Whole(1, MOST), Derived("half way from min_spare_servers to max_spare_servers"), "How many workers a dynamic pool starts with."),
+    live(Pm, "min_spare_servers", Whole(1, MOST), Required, "How many idle workers a dynamic pool has at least."),
+    live(Pm, "max_spare_servers", Whole(1, MOST), Required, "How many idle workers a dynamic pool has at most."),
+    live(Pm, "max_spawn_rate", Whole(1, MOST), Value("32"), "How many workers of a dynamic or ondemand pool are started a second while earlier ones still start."),
+    live(Pm, "process_idle_timeout", Time, Value("\"10s\""), "After how long an idle worker that a dynamic or ondemand pool does not need is ended."),
+    routed(Pm, "max_requests", Whole(0, 2_147_483_647), Value("0"), "Requests after which a worker is replaced (in direct mode: php-cgi only, which counts them); 0 is never."),
+    live(Pm, "max_requests_jitter", Whole(0, 2_147_483_647), Value("0"), "Up to how many requests more than max_requests a worker serves, at random."),
     later(Pm, "max_lifetime", Time, "After how long a worker is replaced."),
     later(Pm, "max_memory", Size, "With how much memory a worker is replaced."),
 ];

@@ -4,6 +4,7 @@
 //! come from it. The man page of all this is fpmd.toml(5).
 #![forbid(unsafe_code)]
 
+pub mod changes;
 mod dump;
 pub mod error;
 mod gateway;
@@ -27,7 +28,7 @@ pub mod values;
 mod walk;
 mod worker;
 
-pub use dump::{changed_until_restart, dump};
+pub use dump::dump;
 pub use error::{Cause, Error, Errors, Place};
 pub use host::Host;
 pub use model::Config;

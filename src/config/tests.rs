@@ -2,6 +2,7 @@
 //! mean harm.
 
 mod accepted;
+mod changes;
 mod gateway;
 mod hostile;
 mod includes;

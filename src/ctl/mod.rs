@@ -25,7 +25,7 @@ use crate::ids::PoolName;
 use crate::os::host::Machine;
 use crate::os::terminal;
 use crate::status::text::{Colours, Detail, Style, harmless};
-use crate::wire::control::{Command, Reply};
+use crate::wire::control::{Command, Extent, Reply};
 use crate::wire::place;
 use answer::{Answer, Look, Picture};
 use connection::{Failure, Patience, ask};
@@ -102,7 +102,10 @@ fn task(action: Action) -> Task {
         Action::Health { pool } => Ask(Command::Health { pool }, QUICK),
         Action::Dump => Ask(Command::Dump, QUICK),
         Action::Reopen => Ask(Command::Reopen, QUICK),
-        Action::Reload { pools } => Ask(Command::Reload { pools }, WhileConnected),
+        Action::Reload { pools, changed } => {
+            let extent = if changed { Extent::Changed } else { Extent::Every };
+            Ask(Command::Reload { pools, extent }, WhileConnected)
+        }
         Action::Start { pool } => Ask(Command::Start { pool }, WhileConnected),
         Action::Stop { pool } => Ask(Command::Stop { pool }, WhileConnected),
         Action::Restart { pool } => Ask(Command::Restart { pool }, WhileConnected),

@@ -7,13 +7,16 @@ use std::time::Duration;
 use nix::errno::Errno;
 
 use super::client::{Client, Ending, Interest, Reading};
-use super::core::{Gateway, Phase, Timer, Token, watch};
+use super::core::{Door, Gateway, Phase, Timer, Token, watch};
 use super::finished::Peer;
 use super::slab::Key;
 use crate::os::stream::Stream;
 
 /// Clients that are taken off a socket before others get their turn.
 const AT_ONCE: usize = 128;
+
+/// Bytes that are read at once from the last clients of a socket.
+const LAST_LOOK: usize = 16 * 1024;
 
 /// How long accepting pauses where descriptors or memory are short.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -44,13 +47,33 @@ impl Gateway {
         self.again.push(Token::Door(door));
     }
 
+    /// Takes whoever waits off a socket that is about to close, and reads what they have said.
+    pub(super) fn take_in(&mut self, door: &Door) {
+        let mut buffer = vec![0; LAST_LOOK];
+        loop {
+            match Stream::accept(door.fd.as_fd()) {
+                Ok(stream) => self.welcome(stream, door.tcp, &mut buffer),
+                Err(Errno::EINTR | Errno::ECONNABORTED) => {}
+                Err(_) => return,
+            }
+        }
+    }
+
+    /// Who a new client is; `None` if it may not connect, or has gone already.
+    fn admit(&mut self, stream: &Stream, tcp: bool) -> Option<Peer> {
+        if !tcp {
+            return Some(Peer::Unix);
+        }
+        let address = stream.peer()?;
+        if self.allowed.admits(address.ip()) {
+            return Some(Peer::Tcp(address));
+        }
+        self.turn_away(address);
+        None
+    }
+
     fn welcome(&mut self, stream: Stream, tcp: bool, buffer: &mut [u8]) {
-        let peer = match (tcp, tcp.then(|| stream.peer()).flatten()) {
-            (false, _) => Peer::Unix,
-            (true, Some(address)) if self.allowed.admits(address.ip()) => Peer::Tcp(address),
-            (true, Some(address)) => return self.turn_away(address),
-            (true, None) => return, // has gone already
-        };
+        let Some(peer) = self.admit(&stream, tcp) else { return };
         let key = self.clients.insert(Client::new(stream, peer));
         self.read_client(key, buffer, false);
         self.watch_newcomer(key);

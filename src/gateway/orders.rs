@@ -12,7 +12,7 @@ use super::request::Told;
 use super::seam::LogFiles;
 use super::slot::{Last, Slot, State, Worker};
 use crate::ids::{SlotId, WorkerId};
-use crate::os::stream::prepare_listener;
+use crate::os::stream::{inode, prepare_listener};
 use crate::wire::gateway::{FromGateway, Settings, ToGateway, VERSION, WORKERS_AT_ONCE};
 
 impl Gateway {
@@ -48,24 +48,13 @@ impl Gateway {
     /// Takes new settings, listening sockets and logs in place of the old ones.
     pub(super) fn configure(&mut self, settings: Settings, descriptors: Vec<OwnedFd>) {
         let mut descriptors = descriptors.into_iter();
-        self.shut_doors();
-        for index in 0..settings.listeners.len() {
-            let Some(fd) = descriptors.next() else { break };
-            match prepare_listener(fd.as_fd()) {
-                Ok(tcp) => {
-                    let token = Token::Door(index);
-                    if let Err(error) =
-                        watch(&self.registry, fd.as_fd(), token, Interest::None, Interest::Read)
-                    {
-                        ::log::error!("[pool {}] cannot watch a listening socket: {error}", settings.pool);
-                    }
-                    self.doors.push(Door { fd, tcp });
-                    self.again.push(token);
-                }
-                Err(errno) => {
-                    let cause = crate::os::errno::Cause(errno);
-                    ::log::error!("[pool {}] cannot use a listening socket: {cause}", settings.pool);
-                }
+        let before = self.shut_doors();
+        for fd in descriptors.by_ref().take(settings.listeners.len()) {
+            self.open_door(fd);
+        }
+        for door in before {
+            if !self.has_door(&door) {
+                self.take_in(&door);
             }
         }
         let files = log_files(descriptors, settings.has_access_log, settings.has_slowlog);
@@ -80,6 +69,30 @@ impl Gateway {
         self.watch_queue();
         self.feed();
         self.outbox.push_back(FromGateway::Ready { version: VERSION });
+    }
+
+    fn open_door(&mut self, fd: OwnedFd) {
+        let pool = &self.settings.pool;
+        match prepare_listener(fd.as_fd()) {
+            Ok(tcp) => {
+                let token = Token::Door(self.doors.len());
+                if let Err(error) = watch(&self.registry, fd.as_fd(), token, Interest::None, Interest::Read) {
+                    ::log::error!("[pool {pool}] cannot watch a listening socket: {error}");
+                }
+                self.doors.push(Door { fd, tcp });
+                self.again.push(token);
+            }
+            Err(errno) => {
+                let cause = crate::os::errno::Cause(errno);
+                ::log::error!("[pool {pool}] cannot use a listening socket: {cause}");
+            }
+        }
+    }
+
+    /// Whether this socket is one of those that we listen on, under whatever descriptor.
+    fn has_door(&self, door: &Door) -> bool {
+        let number = inode(door.fd.as_fd());
+        self.doors.iter().any(|open| inode(open.fd.as_fd()) == number)
     }
 
     fn open_slot(&mut self, id: SlotId, path: PathBuf) {
@@ -163,8 +176,11 @@ impl Gateway {
             Phase::Stopping => return self.timers.set(Timer::Stop, Some(self.now.after(within))),
             Phase::Stopped => return,
         }
+        // Who has connected by now is served.
+        for door in self.shut_doors() {
+            self.take_in(&door);
+        }
         self.phase = Phase::Stopping;
-        self.shut_doors();
         self.timers.set(Timer::Stop, Some(self.now.after(within)));
         for client in self.clients.keys(|client| client.active.is_empty()) {
             self.settle(client);
@@ -173,10 +189,11 @@ impl Gateway {
 
     /// Forgets the listening sockets. They stay open in the master, so that closing ours would not end the watch: it goes
     /// with the last descriptor of the socket (epoll(7)).
-    fn shut_doors(&mut self) {
-        for door in self.doors.drain(..) {
+    fn shut_doors(&mut self) -> Vec<Door> {
+        for door in &self.doors {
             unwatch(&self.registry, door.fd.as_fd());
         }
+        std::mem::take(&mut self.doors)
     }
 
     /// Whether nothing is left to serve after a stop.

@@ -2,10 +2,13 @@
 //! as `supervise::action` says; what fails is an event or a log line, never the end of the daemon.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use super::run::Farewell;
+use super::settings::Amended;
 use super::workers::Worker;
 use super::{Master, spawning};
+use crate::config::model::Pool;
 use crate::event::token::Token;
 use crate::ids::{ExitStatus, Generation, Pid, PoolName, Signal, Ticket, WorkerId};
 use crate::os::process::Report;
@@ -21,13 +24,15 @@ impl Master {
         let is_start = matches!(action, Action::Start { .. });
         match action {
             Action::Listen { pool, generation } => self.listen(pool, generation),
+            Action::Amend { pool, generation } => self.amend(pool, generation),
             Action::CloseListeners { pool } => {
                 self.close_gateway(&pool);
                 self.listeners.close(&pool);
             }
             Action::ForgetSettings { pool, generation } => {
-                self.listeners.release(&pool, generation);
+                self.release(&pool, generation);
                 self.spawns.remove(&(pool.clone(), generation));
+                self.programs.remove(&(pool.clone(), generation));
                 self.settings.forget(&pool, generation);
             }
             Action::Start { pool, generation, worker } => self.start(pool, generation, worker),
@@ -48,7 +53,7 @@ impl Master {
     fn listen(&mut self, pool: PoolName, generation: Generation) {
         let opened = match self.settings.adopt(&pool, generation) {
             Some(settings) => self.listeners.open(&settings, generation).and_then(|()| {
-                self.route(&settings, generation).inspect_err(|_| self.listeners.release(&pool, generation))
+                self.route(&settings, generation).inspect_err(|_| self.release(&pool, generation))
             }),
             None => Err("its settings are gone".to_owned()),
         };
@@ -57,6 +62,24 @@ impl Master {
             Err(reason) => Event::ListenFailed { pool, generation, reason },
         };
         self.supervisor.handle(clock::monotonic(), event);
+    }
+
+    fn amend(&mut self, pool: PoolName, generation: Generation) {
+        let result = match self.settings.amend(&pool, generation) {
+            Some(Amended { old, new }) => self.put_in_force(&new, generation).inspect_err(|_| {
+                self.settings.restore(generation, Arc::clone(&old));
+                if let Err(reason) = self.put_in_force(&old, generation) {
+                    log::error!("[pool {pool}] cannot go back to its old settings: {reason}");
+                }
+            }),
+            None => Err("its settings are gone".to_owned()),
+        };
+        self.supervisor.handle(clock::monotonic(), Event::Amended { pool, generation, result });
+    }
+
+    fn put_in_force(&mut self, settings: &Arc<Pool>, generation: Generation) -> Result<(), String> {
+        self.listeners.amend(settings, generation)?;
+        self.route(settings, generation)
     }
 
     fn start(&mut self, pool: PoolName, generation: Generation, id: WorkerId) {

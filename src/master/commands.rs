@@ -3,7 +3,6 @@
 use super::Master;
 use super::control::Access;
 use super::inquiries::Reports;
-use super::reload;
 use crate::ids::{Pid, PoolName, Ticket};
 use crate::os::clock;
 use crate::status::snapshot::Snapshot;
@@ -64,8 +63,8 @@ impl Master {
             Command::Status { pool } => Verdict::Ask(pool),
             Command::Health { pool } => Verdict::Now(health(&self.snapshot(pool.as_ref(), &Reports::new()))),
             Command::Dump => Verdict::Now(Reply::Done(self.dump())),
-            Command::Reload { pools } => match reload::prepare(self, &pools) {
-                Ok(change) => Verdict::Later(reload::adopt(self, change, Some(ticket))),
+            Command::Reload { pools, extent } => match self.reload(&pools, extent, Some(ticket)) {
+                Ok(event) => Verdict::Later(event),
                 Err(refusal) => Verdict::Now(Reply::Refused(refusal)),
             },
             Command::Start { pool } => about_pool(pool, PoolCommand::Start),

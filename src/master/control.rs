@@ -95,6 +95,18 @@ impl Control {
         }
     }
 
+    /// Lets the members of this group look from now on, and those of no other.
+    ///
+    /// # Errors
+    /// The socket's path cannot be changed; everyone may do what they might before.
+    pub fn open_to(&mut self, group: Option<Gid>) -> Result<(), ControlError> {
+        if group != self.group {
+            bind::open_to(&self.path, group)?;
+            self.group = group;
+        }
+        Ok(())
+    }
+
     /// Accepts whoever waits; gives the numbers of new clients, whose requests are due within `PATIENCE`.
     ///
     /// # Errors

@@ -48,6 +48,20 @@ impl Listeners {
         opened
     }
 
+    /// Opens what this generation wants from now on, and closes what it has and no longer wants.
+    ///
+    /// # Errors
+    /// As `open`; no socket has been closed that was open before.
+    pub fn amend(&mut self, pool: &Pool, generation: Generation) -> Result<(), String> {
+        let before: BTreeSet<ListenerId> = self.of(&pool.name, generation).map(|(id, _)| id).collect();
+        let opened = pool.listen.iter().try_for_each(|address| self.want(pool, generation, address));
+        self.release_some(&pool.name, generation, |entry| match opened {
+            Ok(()) => !pool.listen.contains(entry.listener.address()),
+            Err(_) => !before.contains(&entry.id),
+        });
+        opened
+    }
+
     fn want(&mut self, pool: &Pool, generation: Generation, address: &ListenAddress) -> Result<(), String> {
         let entries = self.pools.entry(pool.name.clone()).or_default();
         let mut is_open = false;
@@ -83,10 +97,16 @@ impl Listeners {
 
     /// This generation is over, or could not be started: closes what only it wanted.
     pub fn release(&mut self, pool: &PoolName, generation: Generation) {
+        self.release_some(pool, generation, |_| true);
+    }
+
+    fn release_some(&mut self, pool: &PoolName, generation: Generation, which: impl Fn(&Entry) -> bool) {
         let Some(entries) = self.pools.remove(pool) else { return };
         let mut kept = Vec::new();
         for mut entry in entries {
-            entry.wanted_by.remove(&generation);
+            if which(&entry) {
+                entry.wanted_by.remove(&generation);
+            }
             if entry.wanted_by.is_empty() { close(pool, entry.listener) } else { kept.push(entry) }
         }
         if !kept.is_empty() {

@@ -9,10 +9,12 @@ mod control;
 mod demo;
 mod environment;
 mod gateways;
+mod globals;
 mod inquiries;
 mod listeners;
 mod orphans;
 mod pid_file;
+mod program;
 mod reload;
 mod routing;
 mod run;
@@ -36,9 +38,11 @@ use self::cgroups::Cgroups;
 use self::control::Control;
 use self::demo::Demo;
 use self::gateways::Gateways;
+use self::globals::PidFiles;
 use self::inquiries::Inquiries;
 use self::listeners::Listeners;
 use self::orphans::Strangers;
+use self::program::Program;
 use self::run::{Farewell, Timer};
 use self::settings::Settings;
 use self::slots::Slots;
@@ -64,6 +68,7 @@ struct Master {
     timers: Timers<Timer>,
     supervisor: Supervisor,
     source: Source,
+    pid_files: PidFiles,
     global: Global,
     settings: Settings,
     listeners: Listeners,
@@ -74,6 +79,8 @@ struct Master {
     facts_due: bool,
     /// What the workers of a generation have in common, made at its first start.
     spawns: HashMap<(PoolName, Generation), Rc<Spawn>>,
+    /// The files that each generation was started from, as they were at its first start.
+    programs: HashMap<(PoolName, Generation), Program>,
     open_files: OriginalLimit,
     workers: Workers,
     cgroups: Cgroups,

@@ -52,6 +52,11 @@ impl PidFile {
         }
         Ok(PidFile { path: path.to_owned(), content })
     }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
 }
 
 impl Drop for PidFile {

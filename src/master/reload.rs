@@ -3,28 +3,30 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::Master;
+use super::program::Program;
 use super::source::Source;
-use crate::config::model::{Config, Dispatch, Global, KnownWorker, Pool};
-use crate::config::{self, Errors, Host};
+use super::{Master, globals};
+use crate::config::model::{Config, Dispatch, KnownWorker, Pool};
+use crate::config::{self, Errors, Host, changes};
 use crate::ids::{PoolName, Ticket};
-use crate::log;
 use crate::os::host::Resident;
 use crate::os::limits;
 use crate::supervise::event::{Event, Intake, PoolPlan};
+use crate::wire::control::Extent;
 
-/// A checked configuration and the pools of it that are to be put in force.
+/// A checked configuration and what of it is to be put in force.
 #[derive(Debug)]
 pub struct Change {
     config: Config,
     /// `None` is all.
     scope: Option<BTreeSet<PoolName>>,
+    extent: Extent,
 }
 
 impl Change {
     /// All of it, at start.
     pub fn all(config: Config) -> Change {
-        Change { config, scope: None }
+        Change { config, scope: None, extent: Extent::Every }
     }
 }
 
@@ -44,7 +46,7 @@ pub fn load(source: &Source) -> Result<Config, Errors> {
 ///
 /// # Errors
 /// What to tell whoever asked, a line for each reason. Nothing has changed then.
-pub fn prepare(master: &Master, names: &[PoolName]) -> Result<Change, String> {
+fn prepare(master: &Master, names: &[PoolName], extent: Extent) -> Result<Change, String> {
     let config = load(&master.source).map_err(|errors| errors.to_string())?;
     let scope: BTreeSet<PoolName> = names.iter().cloned().collect();
     let is_known = |name: &PoolName| {
@@ -54,13 +56,28 @@ pub fn prepare(master: &Master, names: &[PoolName]) -> Result<Change, String> {
         let known: Vec<&str> = config.pools.keys().map(PoolName::as_str).collect();
         return Err(format!("no pool is named '{unknown}'; pools: {}", known.join(", ")));
     }
-    Ok(Change { config, scope: (!scope.is_empty()).then_some(scope) })
+    let scope = (!scope.is_empty()).then_some(scope);
+    if scope.is_none() {
+        let refusals = changes::needing_restart(&master.global, &config.global);
+        if !refusals.is_empty() {
+            return Err(refusals.join("\n"));
+        }
+    }
+    Ok(Change { config, scope, extent })
 }
 
 /// Takes the settings over and gives the event that puts them in force.
-pub fn adopt(master: &mut Master, change: Change, ticket: Option<Ticket>) -> Event {
-    let Change { config, scope } = change;
+///
+/// # Errors
+/// A sentence: a global setting cannot be put in force, and nothing has changed.
+pub fn adopt(master: &mut Master, change: Change, ticket: Option<Ticket>) -> Result<Event, String> {
+    let Change { config, scope, extent } = change;
     let in_scope = |name: &PoolName| scope.as_ref().is_none_or(|scope| scope.contains(name));
+    let mut is_all_amended = false;
+    if scope.is_none() {
+        is_all_amended = config.global.process_control_timeout != master.global.process_control_timeout;
+        globals::adopt(master, config.global)?;
+    }
     let removed: Vec<PoolName> = master
         .supervisor
         .pools()
@@ -70,21 +87,70 @@ pub fn adopt(master: &mut Master, change: Change, ticket: Option<Ticket>) -> Eve
     for name in &removed {
         master.settings.withdraw(name);
     }
-    if scope.is_none() {
-        adopt_global(master, config.global);
-    }
     let kill_timeout = master.global.process_control_timeout;
-    let mut plans = Vec::new();
-    for (name, pool) in config.pools {
-        if in_scope(&name) {
-            plans.push(plan(&pool, kill_timeout));
-            master.settings.propose(pool);
+    let (mut plans, mut amended, mut unchanged) = (Vec::new(), Vec::new(), 0);
+    for (_, pool) in config.pools.into_iter().filter(|(name, _)| in_scope(name)) {
+        let plan = plan(&pool, kill_timeout);
+        match need(master, &pool, extent) {
+            Need::Nothing if !is_all_amended => {
+                unchanged += 1;
+                continue;
+            }
+            Need::Nothing | Need::Amendment => amended.push(plan),
+            Need::Workers => plans.push(plan),
         }
+        master.settings.propose(pool);
     }
-    if plans.is_empty() && removed.is_empty() {
+    if plans.is_empty() && amended.is_empty() && removed.is_empty() && unchanged == 0 {
         ::log::info!("no pool is configured: add one to the configuration and run 'fpmctl reload'");
     }
-    Event::Configure { plans, removed, ticket }
+    Ok(Event::Configure { plans, amended, removed, ticket })
+}
+
+impl Master {
+    /// Reads the configuration again for these pools (none is all) and gives the event that puts it in force.
+    ///
+    /// # Errors
+    /// What to tell whoever asked, a line for each reason. Nothing has changed then.
+    pub(super) fn reload(
+        &mut self,
+        names: &[PoolName],
+        extent: Extent,
+        ticket: Option<Ticket>,
+    ) -> Result<Event, String> {
+        let change = prepare(self, names, extent)?;
+        adopt(self, change, ticket)
+    }
+}
+
+/// What a pool needs for its new settings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Need {
+    Nothing,
+    /// They can be put in force with the workers that run.
+    Amendment,
+    /// New workers.
+    Workers,
+}
+
+fn need(master: &Master, new: &Pool, extent: Extent) -> Need {
+    let name = &new.name;
+    let (Some(old), Some(generation)) = (master.settings.current(name), master.settings.generation(name))
+    else {
+        return Need::Workers;
+    };
+    match (extent, changes::of_pool(&old, new)) {
+        (Extent::Every, _) | (Extent::Changed, changes::Change::Generation(_)) => Need::Workers,
+        (Extent::Changed, change) => {
+            let started_from = master.programs.get(&(name.clone(), generation));
+            let is_same = started_from.is_none() || Program::of(new).as_ref() == started_from;
+            match change {
+                _ if !is_same => Need::Workers,
+                changes::Change::None => Need::Nothing,
+                changes::Change::Live(_) | changes::Change::Generation(_) => Need::Amendment,
+            }
+        }
+    }
 }
 
 /// What the supervisor has to know of a pool.
@@ -106,25 +172,4 @@ fn plan(pool: &Pool, kill_timeout: Duration) -> PoolPlan {
             Dispatch::Gateway(_) => Intake::Gateway,
         },
     }
-}
-
-/// Global settings: logging and times change now, what is tied to paths that are open stays and says so.
-fn adopt_global(master: &mut Master, new: Global) {
-    let old = &master.global;
-    if log::Settings::from(&new) != log::Settings::from(old)
-        && let Err(error) = log::reconfigure(&log::Settings::from(&new))
-    {
-        ::log::error!("{error}; logging goes on as before");
-    }
-    for key in config::changed_until_restart(old, &new) {
-        ::log::warn!("global.{key} has changed: a reload does not apply it, restart fpmd");
-    }
-    master.global = Global {
-        control_socket: old.control_socket.clone(),
-        control_group: old.control_group.clone(),
-        runtime_dir: old.runtime_dir.clone(),
-        pid_file: old.pid_file.clone(),
-        gateway_user: old.gateway_user.clone(),
-        ..new
-    };
 }

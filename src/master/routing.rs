@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Master;
-use super::gateways::{Condition, End, PATIENCE, World, facts};
+use super::gateways::{Condition, End, Gateways, PATIENCE, World, facts};
+use super::listeners::Listeners;
 use super::run::Timer;
 use super::seats::Seat;
 use super::slots::Stage;
@@ -40,10 +41,17 @@ impl Master {
         if self.gateways.condition(pool) != Condition::Running {
             return self.start_gateway(pool);
         }
-        let listeners = self.listeners.of(pool, generation).map(|(_, listener)| listener);
-        let listeners: Vec<&Listener> = listeners.collect();
-        self.gateways.tell_settings(pool, &listeners);
+        self.gateways.tell_settings(pool, &doors(&self.listeners, &self.gateways, pool));
         Ok(())
+    }
+
+    /// A generation is over: its sockets are closed that no other wants, and its gateway takes in who waits there.
+    pub(super) fn release(&mut self, pool: &PoolName, generation: Generation) {
+        let before = self.listeners.all(pool).count();
+        self.listeners.release(pool, generation);
+        if self.listeners.all(pool).count() < before && self.gateways.condition(pool) == Condition::Running {
+            self.gateways.tell_settings(pool, &doors(&self.listeners, &self.gateways, pool));
+        }
     }
 
     /// A gateway needs the pool's sockets not to block, and workers need them to: both at once would hang the one and end
@@ -90,11 +98,8 @@ impl Master {
             event::watch_both_ways(registry, channel, Token::Gateway(number))
                 .map_err(|error| format!("cannot watch gateway {pid}: {error}"))?;
         }
-        let newest = self.gateways.generation(pool);
-        let listeners = newest.map(|generation| self.listeners.of(pool, generation)).into_iter().flatten();
-        let world =
-            World { listeners: listeners.map(|(_, listener)| listener).collect(), slots: &self.slots };
-        self.gateways.tell_everything(pool, &world);
+        let listeners = doors(&self.listeners, &self.gateways, pool);
+        self.gateways.tell_everything(pool, &World { listeners, slots: &self.slots });
         Ok(())
     }
 
@@ -233,6 +238,21 @@ impl Master {
             }
         }
     }
+}
+
+/// Where a pool's gateway listens: on the sockets of its settings, and on those that only older workers' settings name, for
+/// as long as these workers are there.
+fn doors<'a>(listeners: &'a Listeners, gateways: &Gateways, pool: &PoolName) -> Vec<&'a Listener> {
+    let newest = gateways.generation(pool);
+    let wanted = newest.map(|generation| listeners.of(pool, generation)).into_iter().flatten();
+    let mut doors: Vec<&Listener> = wanted.map(|(_, listener)| listener).collect();
+    let named = doors.len();
+    for listener in listeners.all(pool) {
+        if !doors[..named].iter().any(|door| std::ptr::eq(*door, listener)) {
+            doors.push(listener);
+        }
+    }
+    doors
 }
 
 /// What a worker's process is doing. The place to ask for a stack trace, too: nobody makes one so far.

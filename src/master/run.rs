@@ -8,7 +8,7 @@ use std::time::Duration;
 use mio::Events;
 
 use super::control::{Outcome, PATIENCE};
-use super::{Master, Starting, reload};
+use super::{Master, Starting};
 use crate::cli::output;
 use crate::config::model::LogTarget;
 use crate::event::token::Token;
@@ -17,7 +17,7 @@ use crate::log;
 use crate::os::daemon::Stderr;
 use crate::os::{clock, wait};
 use crate::supervise::event::Event;
-use crate::wire::control::Reply;
+use crate::wire::control::{Extent, Reply};
 
 /// What the timer heap wakes us up for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -149,11 +149,8 @@ impl Master {
     }
 
     fn on_reload_signal(&mut self) {
-        match reload::prepare(self, &[]) {
-            Ok(change) => {
-                let event = reload::adopt(self, change, None);
-                self.supervisor.handle(clock::monotonic(), event);
-            }
+        match self.reload(&[], Extent::Every, None) {
+            Ok(event) => self.supervisor.handle(clock::monotonic(), event),
             Err(refusal) => {
                 ::log::error!("reload refused, nothing has changed");
                 for line in refusal.lines() {
@@ -251,6 +248,11 @@ impl Master {
             reasons.push(view.reason.clone().unwrap_or_else(unknown));
         }
         (!reasons.is_empty()).then(|| reasons.join("\n"))
+    }
+
+    /// Whether the first configuration is in force and was told of.
+    pub(super) fn is_serving(&self) -> bool {
+        self.starting.is_none()
     }
 
     fn first_address(&self) -> Option<String> {

@@ -17,6 +17,15 @@ pub struct Settings {
     in_force: BTreeMap<(PoolName, Generation), Arc<Pool>>,
 }
 
+/// The settings of a generation that were exchanged.
+#[derive(Debug)]
+pub struct Amended {
+    /// Before.
+    pub old: Arc<Pool>,
+    /// Now.
+    pub new: Arc<Pool>,
+}
+
 impl Settings {
     /// Takes a pool's settings from a checked configuration; its next generation gets them.
     pub fn propose(&mut self, pool: Pool) {
@@ -39,6 +48,20 @@ impl Settings {
         Some(pool)
     }
 
+    /// Gives a generation that runs the newest settings; what it had before.
+    pub fn amend(&mut self, name: &PoolName, generation: Generation) -> Option<Amended> {
+        let new = Arc::clone(self.newest.get(name)?);
+        let in_force = self.in_force.get_mut(&(name.clone(), generation))?;
+        let old = std::mem::replace(in_force, Arc::clone(&new));
+        Some(Amended { old, new })
+    }
+
+    /// Gives a generation the settings back that it had before: the new ones cannot be put in force.
+    pub fn restore(&mut self, generation: Generation, old: Arc<Pool>) {
+        self.newest.insert(old.name.clone(), Arc::clone(&old));
+        self.in_force.insert((old.name.clone(), generation), old);
+    }
+
     /// A generation is over. If it was the newest and an older one goes on (a reload that failed), that one's settings
     /// are what a later restart will use.
     pub fn forget(&mut self, name: &PoolName, generation: Generation) {
@@ -47,6 +70,11 @@ impl Settings {
         if let (true, Some(older)) = (was_newest, self.latest_in_force(name)) {
             self.newest.insert(name.clone(), older);
         }
+    }
+
+    /// The newest generation that runs.
+    pub fn generation(&self, name: &PoolName) -> Option<Generation> {
+        self.range(name).next_back().map(|((_, generation), _)| *generation)
     }
 
     /// What the pool runs with now, or will run with when it is started.
@@ -60,8 +88,14 @@ impl Settings {
     }
 
     fn latest_in_force(&self, name: &PoolName) -> Option<Arc<Pool>> {
-        let range = (name.clone(), Generation(0))..=(name.clone(), Generation(u32::MAX));
-        self.in_force.range(range).next_back().map(|(_, pool)| Arc::clone(pool))
+        self.range(name).next_back().map(|(_, pool)| Arc::clone(pool))
+    }
+
+    fn range(
+        &self,
+        name: &PoolName,
+    ) -> impl DoubleEndedIterator<Item = (&(PoolName, Generation), &Arc<Pool>)> {
+        self.in_force.range((name.clone(), Generation(0))..=(name.clone(), Generation(u32::MAX)))
     }
 }
 
@@ -91,6 +125,23 @@ mod tests {
         assert_eq!(command(settings.adopt(&name, Generation(2))).as_deref(), Some("/two"));
         settings.forget(&name, Generation(1));
         assert_eq!(command(settings.current(&name)).as_deref(), Some("/two"));
+    }
+
+    #[test]
+    fn a_generation_that_runs_gets_new_settings_and_gets_its_old_ones_back() {
+        let mut settings = Settings::default();
+        let name = pool("www").name;
+        settings.propose(with_command("/one"));
+        assert!(settings.amend(&name, Generation(1)).is_none());
+        settings.adopt(&name, Generation(1));
+        settings.propose(with_command("/two"));
+        let amended = settings.amend(&name, Generation(1)).unwrap();
+        assert_eq!((amended.old.command[0].as_str(), amended.new.command[0].as_str()), ("/one", "/two"));
+        assert_eq!(command(settings.current(&name)).as_deref(), Some("/two"));
+        settings.restore(Generation(1), amended.old);
+        assert_eq!(command(settings.adopt(&name, Generation(1))).as_deref(), Some("/one"));
+        assert_eq!(command(settings.adopt(&name, Generation(2))).as_deref(), Some("/one"));
+        assert_eq!(settings.generation(&name), Some(Generation(2)));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use nix::unistd::pipe2;
 
 use super::Master;
 use super::environment::worker_environment;
+use super::program::Program;
 use super::seats::Seat;
 use super::workers::Worker;
 use crate::config::model::{Pool, User};
@@ -83,6 +84,9 @@ fn prepared(master: &mut Master, pool: &Pool, generation: Generation) -> Result<
         return Ok(Rc::clone(spawn));
     }
     let spawn = Rc::new(prepare(master, pool)?);
+    if let Some(program) = Program::of(pool) {
+        master.programs.insert(key.clone(), program);
+    }
     master.spawns.insert(key, Rc::clone(&spawn));
     Ok(spawn)
 }

@@ -14,10 +14,11 @@ use super::cgroups::Cgroups;
 use super::control::{Control, ControlError};
 use super::demo::Demo;
 use super::gateways::Gateways;
+use super::globals::PidFiles;
 use super::inquiries::Inquiries;
 use super::listeners::Listeners;
 use super::orphans::Strangers;
-use super::pid_file::{PidFile, PidFileError};
+use super::pid_file::PidFileError;
 use super::run::{Farewell, signals};
 use super::settings::Settings;
 use super::slots::Slots;
@@ -216,12 +217,9 @@ fn serve(inherited: Taken, source: Source, options: Options) -> Result<(), Failu
     };
     log::init(&log::Settings::from(&config.global)).map_err(Failure::Log)?;
     // Removed again however this function ends.
-    let pid_file = options.pid_file.as_ref().or(config.global.pid_file.as_ref());
-    let mut master = bring_up(inherited, source, config.clone(), starting, options.demo)?;
-    let _pid_file = match pid_file {
-        Some(path) => Some(PidFile::write(path, own_pid()).map_err(Failure::PidFile)?),
-        None => None,
-    };
+    let pid_files = PidFiles::new(options.pid_file);
+    let mut master = bring_up(inherited, source, pid_files, config, starting, options.demo)?;
+    master.pid_files.adopt(&master.global).map_err(Failure::PidFile)?;
     let ran = master.run().map_err(|error| Failure::System("wait for events", error));
     master.bury();
     ran?;
@@ -242,6 +240,7 @@ pub(super) fn own_pid() -> Pid {
 fn bring_up(
     inherited: Inherited,
     source: Source,
+    pid_files: PidFiles,
     config: Config,
     starting: Starting,
     demo: Option<Demo>,
@@ -266,6 +265,7 @@ fn bring_up(
         timers: Timers::new(),
         supervisor: Supervisor::new(now),
         source,
+        pid_files,
         global: config.global.clone(),
         settings: Settings::default(),
         listeners: Listeners::new(inherited),
@@ -274,6 +274,7 @@ fn bring_up(
         inquiries: Inquiries::default(),
         facts_due: false,
         spawns: HashMap::new(),
+        programs: HashMap::new(),
         open_files,
         workers: Workers::default(),
         strangers: Strangers::note(),
@@ -290,7 +291,8 @@ fn bring_up(
         started: now,
     };
     ::log::info!("fpmd is running, pid {}", std::process::id());
-    let event = reload::adopt(&mut master, reload::Change::all(config), None);
+    let change = reload::Change::all(config);
+    let event = reload::adopt(&mut master, change, None).map_err(Failure::Sentence)?;
     master.supervisor.handle(now, event);
     Ok(master)
 }

@@ -19,6 +19,14 @@ pub enum Action {
         /// With which settings.
         generation: Generation,
     },
+    /// Put the settings that the last `Event::Configure` brought for the pool in force under this number, for workers that
+    /// run: sockets, limits, logs. Answer: `Event::Amended`; if that failed, the old ones are in force.
+    Amend {
+        /// Which pool.
+        pool: PoolName,
+        /// Which number; it has been named before.
+        generation: Generation,
+    },
     /// Close the pool's sockets and remove their paths.
     CloseListeners {
         /// Which pool.

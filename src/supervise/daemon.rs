@@ -30,6 +30,17 @@ pub struct Supervisor {
     complaints: BTreeSet<&'static str>,
 }
 
+/// Settings for pools, and what they need.
+struct Proposals {
+    /// New workers.
+    plans: Vec<PoolPlan>,
+    /// None.
+    amended: Vec<PoolPlan>,
+}
+
+/// How a pool takes settings over.
+type Apply = fn(&mut Pool, Moment, PoolPlan, Option<JobId>, &mut Effects);
+
 #[derive(Debug, Serialize, Deserialize)]
 enum Life {
     Running,
@@ -60,7 +71,9 @@ impl Supervisor {
     /// Takes one event in. An event that cannot be is logged once of its kind and has no other effect.
     pub fn handle(&mut self, now: Moment, event: Event) {
         match event {
-            Event::Configure { plans, removed, ticket } => self.configure(now, plans, removed, ticket),
+            Event::Configure { plans, amended, removed, ticket } => {
+                self.configure(now, Proposals { plans, amended }, removed, ticket);
+            }
             Event::Listening { pool, generation } => {
                 let possible = self.with_pool(&pool, |pool, out| pool.listening(now, generation, out));
                 // A pool may have been removed before the answer.
@@ -71,6 +84,13 @@ impl Supervisor {
                     self.with_pool(&pool, |pool, out| pool.listen_failed(now, generation, &reason, out));
                 self.expect(possible.or(Some(true)), "ListenFailed", || format!("pool {pool}"));
             }
+            Event::Amended { pool, generation, result } => {
+                let amended = |pool: &mut Pool, out: &mut Effects| pool.amended(now, generation, result, out);
+                let possible = self.with_pool(&pool, amended);
+                self.expect(possible.or(Some(true)), "Amended", || format!("pool {pool}"));
+            }
+            Event::ReloadSurge { .. } => {}
+            Event::LastWords { .. } => {}
             Event::Forked { worker, pid } => {
                 self.with_home(worker, "Forked", |pool, out| pool.forked(now, worker, pid, out));
             }
@@ -144,7 +164,7 @@ impl Supervisor {
     fn configure(
         &mut self,
         now: Moment,
-        plans: Vec<PoolPlan>,
+        Proposals { plans, amended }: Proposals,
         removed: Vec<PoolName>,
         ticket: Option<Ticket>,
     ) {
@@ -153,17 +173,19 @@ impl Supervisor {
         }
         let known: BTreeSet<PoolName> =
             removed.into_iter().filter(|name| self.pools.contains_key(name)).collect();
-        let parts = plans.len() + known.len();
+        let parts = plans.len() + amended.len() + known.len();
         if parts == 0 {
-            return self.answer(ticket, Ok("nothing to do".to_owned()));
+            return self.answer(ticket, Ok("nothing has changed".to_owned()));
         }
         let job = self.out.open_job(ticket, parts);
         for name in known {
             self.with_pool(&name, |pool, out| pool.stop(now, After::Remove, job, out));
         }
-        for plan in plans {
+        let exchanged = plans.into_iter().map(|plan| (plan, Pool::configure as Apply));
+        let amended = amended.into_iter().map(|plan| (plan, Pool::amend as Apply));
+        for (plan, apply) in exchanged.chain(amended) {
             if let Some(pool) = self.pools.get_mut(&plan.name) {
-                pool.configure(now, plan, job, &mut self.out);
+                apply(pool, now, plan, job, &mut self.out);
             } else {
                 let mut pool = Pool::new(plan, now);
                 pool.start(now, job, &mut self.out);

@@ -47,6 +47,8 @@ pub enum Event {
     Configure {
         /// New pools, and pools to exchange generation by generation.
         plans: Vec<PoolPlan>,
+        /// Pools whose settings have changed in what needs no new workers.
+        amended: Vec<PoolPlan>,
         /// Pools that the configuration no longer has.
         removed: Vec<PoolName>,
         /// Who waits for the end: answered when the last old worker is gone, or the reload failed.
@@ -68,6 +70,20 @@ pub enum Event {
         /// "cannot bind '/run/x.sock': Read-only file system".
         reason: String,
     },
+    /// New settings are in force for workers that run, or why not, and the old ones are (answers `Action::Amend`).
+    Amended {
+        /// Which pool.
+        pool: PoolName,
+        /// Its generation.
+        generation: Generation,
+        /// "cannot open log '/var/log/www.access': Permission denied".
+        result: Result<(), String>,
+    },
+    /// How many processes reloads may have beyond what their pools should have, in all pools together; at least 1.
+    ReloadSurge {
+        /// So many.
+        processes: u32,
+    },
     /// The process exists (answers `Action::Start`).
     Forked {
         /// Which worker.
@@ -87,6 +103,13 @@ pub enum Event {
         worker: WorkerId,
         /// "cannot execute '/usr/bin/php-cgx': No such file or directory".
         reason: String,
+    },
+    /// What a worker said last, when it has ended; `Exited` follows.
+    LastWords {
+        /// Which worker.
+        worker: WorkerId,
+        /// One line, or a few joined by "; ".
+        text: String,
     },
     /// The process was reaped.
     Exited {

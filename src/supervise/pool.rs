@@ -2,7 +2,7 @@
 //! Owns the pool's state and settings; how many workers it has is in `staff`, their ends in `ends`, the exchange of
 //! generations in `reload`, the way to its end in `stop`, the clients that wait in `waits`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use crate::policy::Backoff;
 use crate::policy::backoff::{CEILING, next_delay};
 
 use super::action::Action;
+use super::amend::Amendment;
 use super::effects::{Effects, JobId};
 use super::event::PoolPlan;
 use super::reload::Exchange;
@@ -75,6 +76,9 @@ pub(super) struct Pool {
     pub(super) scale: Option<u32>,
     pub(super) state: State,
     pub(super) exchange: Option<Exchange>,
+    /// `Amend` actions that are not answered yet.
+    #[serde(default)]
+    pub(super) amendments: VecDeque<Amendment>,
     pub(super) workers: BTreeMap<WorkerId, Worker>,
     /// Processes that outlived SIGKILL; they count for nothing.
     pub(super) stuck: BTreeMap<WorkerId, Worker>,
@@ -109,6 +113,7 @@ impl Pool {
             scale: None,
             state: State::Stopped,
             exchange: None,
+            amendments: VecDeque::new(),
             workers: BTreeMap::new(),
             stuck: BTreeMap::new(),
             hunt: None,

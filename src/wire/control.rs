@@ -40,10 +40,13 @@ pub enum Command {
     },
     /// The configuration in force, as TOML, in `Done`. Needs full access: it can hold secrets.
     Dump,
-    /// Reads the configuration again and exchanges the workers of these pools (all, if none is named).
+    /// Reads the configuration again and puts it in force for these pools (all, if none is named).
     Reload {
         /// Which pools; none is all.
         pools: Vec<PoolName>,
+        /// Whose workers are exchanged.
+        #[serde(default)]
+        extent: Extent,
     },
     /// Starts a stopped or failed pool.
     Start {
@@ -97,6 +100,17 @@ impl Command {
             | Command::Reopen => false,
         }
     }
+}
+
+/// Whose workers a reload exchanges.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Extent {
+    /// Those of every pool that it is about.
+    #[default]
+    Every,
+    /// Those of pools where new settings or a new program need it; others get their new settings without that.
+    Changed,
 }
 
 /// A line from the master. All but `Progress` are final: the master closes the connection after them.

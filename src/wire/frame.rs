@@ -184,7 +184,7 @@ mod tests {
     use super::*;
     use crate::ids::{Generation, Pid, PoolName, WorkerId};
     use crate::status::snapshot::{Activity, ListenerSnapshot, PoolSnapshot, Snapshot, WorkerSnapshot};
-    use crate::wire::control::Command;
+    use crate::wire::control::{Command, Extent};
 
     fn decode<M: Message>(bytes: &[u8]) -> Result<Vec<M>, Fault> {
         let mut decoder = Decoder::default();
@@ -295,7 +295,10 @@ mod tests {
             one.clone().prop_map(|pool| Command::Status { pool }),
             one.clone().prop_map(|pool| Command::Health { pool }),
             Just(Command::Dump),
-            proptest::collection::vec(pool_name(), 0..5).prop_map(|pools| Command::Reload { pools }),
+            (proptest::collection::vec(pool_name(), 0..5), any::<bool>()).prop_map(|(pools, changed)| {
+                let extent = if changed { Extent::Changed } else { Extent::Every };
+                Command::Reload { pools, extent }
+            }),
             pool_name().prop_map(|pool| Command::Start { pool }),
             one.prop_map(|pool| Command::Stop { pool }),
             pool_name().prop_map(|pool| Command::Restart { pool }),

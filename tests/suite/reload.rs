@@ -5,8 +5,8 @@ use std::os::unix::fs::MetadataExt;
 
 use nix::sys::signal::Signal;
 
-use crate::support::daemon::{Fpmd, Pool, Rig};
-use crate::support::{Load, process, wait_until, workers};
+use crate::support::daemon::{Dispatch, Fpmd, Pool, Rig, fpmctl};
+use crate::support::{Load, as_root, process, wait_until, workers};
 
 /// Waits until every worker of the pool is another one than before.
 #[track_caller]
@@ -201,5 +201,133 @@ fn when_the_new_workers_fail_the_old_ones_stay() {
     fpmd.rewrite(&[Pool::new("www", &workers::c()).workers(2)]);
     fpmd.ctl_done(&["reload"]);
     wait_exchanged(&fpmd, &before);
+    fpmd.finish();
+}
+
+#[test]
+fn a_reload_of_what_has_changed_leaves_the_rest_alone() {
+    let mut rig = Rig::new();
+    let program = rig.dir.install(std::path::Path::new(&workers::c()[0]), "worker");
+    let command = [program.to_str().unwrap().to_owned()];
+    for name in ["same", "live", "other", "file"] {
+        let command = if name == "file" { command.to_vec() } else { workers::c() };
+        rig = rig.pool(Pool::new(name, &command).workers(2).dispatch(Dispatch::Gateway));
+    }
+    let mut fpmd = rig.start();
+    let workers_of = |fpmd: &Fpmd| ["same", "live", "other", "file"].map(|name| fpmd.workers(name));
+    let before = workers_of(&fpmd);
+    let ran = fpmd.ctl_done(&["reload", "--changed"]);
+    assert_eq!(ran.trim(), "nothing has changed");
+    assert_eq!(workers_of(&fpmd), before);
+    fpmd.rig.dir.install(std::path::Path::new(&workers::c()[0]), "worker");
+    let pool = |name: &str| Pool::new(name, &workers::c()).workers(2).dispatch(Dispatch::Gateway);
+    fpmd.rewrite(&[
+        pool("same"),
+        pool("live")
+            .key("listen_mode", "\"0600\"")
+            .key("ping_path", "\"/ping\"")
+            .listen(&["{dir}/live.sock", "{dir}/more.sock"]),
+        pool("other").key("umask", "\"077\""),
+        Pool::new("file", &command).workers(2).dispatch(Dispatch::Gateway),
+    ]);
+    let ran = fpmd.ctl_done(&["reload", "--changed"]);
+    for line in ["live is reloaded, its workers stay", "other is reloaded, generation 2", "file is reloaded"]
+    {
+        assert!(ran.contains(line), "{ran:?}");
+    }
+    let after = workers_of(&fpmd);
+    assert_eq!(after[..2], before[..2]);
+    assert!(before[2..].iter().flatten().all(|pid| !after[2..].iter().flatten().any(|now| now == pid)));
+    assert_eq!(fs::metadata(fpmd.socket("live")).unwrap().mode() & 0o777, 0o600);
+    for socket in ["live", "more"] {
+        wait_until("the new settings to be in force", || {
+            fpmd.ctl(&["request", fpmd.socket(socket).to_str().unwrap(), "/ping"]).out == "pong"
+        });
+    }
+    fpmd.rewrite(&[pool("same"), pool("live").listen(&["{dir}/more.sock"]), pool("other"), pool("file")]);
+    fpmd.ctl_done(&["reload", "--changed", "live"]);
+    assert!(!fpmd.socket("live").exists());
+    fpmd.address("more").get("/pid").unwrap();
+    assert_eq!(workers_of(&fpmd), after);
+    fpmd.finish();
+}
+
+#[test]
+fn who_waits_at_an_address_that_goes_away_is_served() {
+    let pool = || Pool::new("www", &workers::c()).dispatch(Dispatch::Gateway);
+    let mut fpmd = Rig::new().pool(pool()).start();
+    let gateway = fpmd.pool("www").gateway.expect("a gateway");
+    // While the gateway stands still, clients wait in the socket's own queue.
+    process::signal(gateway.pid.as_raw(), Signal::SIGSTOP);
+    let address = fpmd.address("www");
+    let waiting: Vec<_> = (0..8)
+        .map(|_| {
+            let mut connection = address.connect().unwrap();
+            connection.send("GET", "/pid", &[]).unwrap();
+            connection
+        })
+        .collect();
+    fpmd.rewrite(&[pool().listen(&["{dir}/moved.sock"])]);
+    let socket = fpmd.control().to_str().unwrap().to_owned();
+    let reload = std::thread::spawn(move || fpmctl(&["--socket", &socket, "reload", "--changed"]));
+    wait_until("the old path to be gone", || !fpmd.socket("www").exists());
+    process::signal(gateway.pid.as_raw(), Signal::SIGCONT);
+    for mut connection in waiting {
+        assert!(!connection.answer().unwrap().body.is_empty());
+    }
+    assert_eq!(reload.join().unwrap().code, Some(0));
+    fpmd.address("moved").get("/pid").unwrap();
+    fpmd.finish();
+}
+
+#[test]
+fn a_setting_that_needs_a_restart_is_named_and_nothing_changes() {
+    let mut fpmd =
+        Rig::new().pool(Pool::new("www", &workers::c())).expect("reload refused").expect("restart").start();
+    let before = fpmd.workers("www");
+    fpmd.rewrite_global("runtime_dir", "\"{dir}/elsewhere\"");
+    let ran = fpmd.ctl(&["reload"]);
+    assert_eq!(ran.code, Some(1), "{ran:?}");
+    for piece in ["global.runtime_dir", "elsewhere", "restart"] {
+        assert!(ran.err.contains(piece), "no {piece} in {}", ran.err);
+    }
+    fpmd.signal(Signal::SIGHUP);
+    fpmd.wait_log("global.runtime_dir has changed");
+    // One pool alone is not concerned.
+    fpmd.ctl_done(&["reload", "--changed", "www"]);
+    assert_eq!(fpmd.workers("www"), before);
+    fpmd.finish();
+}
+
+#[test]
+fn global_settings_are_exchanged_while_fpmd_runs() {
+    let mut fpmd = Rig::new().pool(Pool::new("www", &workers::c())).start();
+    let before = fpmd.workers("www");
+    let file = |fpmd: &Fpmd, name: &str| fs::read_to_string(fpmd.rig.dir.join(name)).ok();
+    fpmd.rewrite_global("pid_file", "\"{dir}/one.pid\"");
+    fpmd.ctl_done(&["reload", "--changed"]);
+    assert_eq!(file(&fpmd, "one.pid"), Some(format!("{}\n", fpmd.pid())));
+    fpmd.rewrite_global("pid_file", "\"{dir}/two.pid\"");
+    fpmd.rewrite_global("log", "\"{dir}/other.log\"");
+    fpmd.rewrite_global("log_format", "\"json\"");
+    fpmd.ctl_done(&["reload", "--changed"]);
+    assert_eq!((file(&fpmd, "one.pid"), file(&fpmd, "two.pid")), (None, Some(format!("{}\n", fpmd.pid()))));
+    // What cannot be put in force is refused as a whole.
+    fs::create_dir(fpmd.rig.dir.join("directory.pid")).unwrap();
+    fpmd.rewrite_global("pid_file", "\"{dir}/directory.pid\"");
+    let ran = fpmd.ctl(&["reload"]);
+    assert!(ran.code == Some(1) && ran.err.contains("directory.pid"), "{ran:?}");
+    assert!(file(&fpmd, "two.pid").is_some());
+    assert_eq!(fpmd.workers("www"), before);
+    if as_root("a group for the control socket") {
+        fpmd.rewrite_global("pid_file", "\"{dir}/two.pid\"");
+        fpmd.rewrite_global("control_group", "\"nogroup\"");
+        fpmd.ctl_done(&["reload", "--changed"]);
+        let metadata = fs::metadata(fpmd.rig.dir.join("control")).unwrap();
+        assert_eq!((metadata.mode() & 0o777, metadata.gid() != 0), (0o660, true));
+    }
+    fpmd.signal(Signal::SIGHUP);
+    wait_exchanged(&fpmd, &before);
+    assert!(file(&fpmd, "other.log").unwrap().contains("generation 2"), "{:?}", file(&fpmd, "other.log"));
     fpmd.finish();
 }

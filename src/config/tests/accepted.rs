@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::super::keys::{self, Default, Section};
+use super::super::keys::{self, Default};
 use super::super::model::{KnownWorker, ListenAddress, LogLevel, LogTarget, PmMode, Pool};
-use super::super::{changed_until_restart, dump, load_text};
+use super::super::{dump, load_text};
 use super::{FakeHost, MAIN, OWN_POOL, POOL, config};
 use crate::ids::Signal;
 
@@ -139,12 +139,4 @@ fn sockets_in_the_runtime_directory_need_no_directory_yet() {
 #[test]
 fn process_max_may_be_just_enough() {
     assert_eq!(config(&format!("global.process_max = 2\n{POOL}")).global.process_max, 2);
-}
-
-#[test]
-fn a_reload_says_what_it_cannot_apply() {
-    let (old, new) = (config(""), config("[global]\nlog_level = \"debug\"\npid_file = \"/run/fpmd/x\"\n"));
-    assert_eq!(changed_until_restart(&old.global, &new.global), ["pid_file"]);
-    assert!(changed_until_restart(&old.global, &old.global).is_empty());
-    assert!(keys::of(Section::Pool).all(|key| key.applies == keys::Applies::Reload));
 }

@@ -78,10 +78,7 @@ pub(super) fn bind(path: &Path, group: Option<Gid>) -> Result<UnixListener, Cont
     let draft = path.with_extension("new");
     let _ = fs::remove_file(&draft);
     let listener = UnixListener::bind(&draft).map_err(failed("bind control socket"))?;
-    let mode = if group.is_some() { 0o660 } else { 0o600 };
-    let settled = fs::set_permissions(&draft, fs::Permissions::from_mode(mode))
-        .and_then(|()| std::os::unix::fs::chown(&draft, None, group.map(|group| group.0)))
-        .and_then(|()| fs::rename(&draft, path));
+    let settled = permit(&draft, group).and_then(|()| fs::rename(&draft, path));
     match settled {
         Ok(()) => Ok(listener),
         Err(cause) => {
@@ -89,6 +86,20 @@ pub(super) fn bind(path: &Path, group: Option<Gid>) -> Result<UnixListener, Cont
             Err(failed("set up control socket")(cause))
         }
     }
+}
+
+/// Gives the bound socket to another group, or to none.
+pub(super) fn open_to(path: &Path, group: Option<Gid>) -> Result<(), ControlError> {
+    let failed = |cause| ControlError::Failed { what: "change the group of", path: path.to_owned(), cause };
+    permit(path, group).map_err(failed)
+}
+
+/// Without a group the mode says it all, whatever group the socket has.
+fn permit(path: &Path, group: Option<Gid>) -> io::Result<()> {
+    let mode = if group.is_some() { 0o660 } else { 0o600 };
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
+    std::os::unix::fs::chown(path, None, group.map(|group| group.0))?;
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))
 }
 
 /// Creates the directory if it is missing, and refuses one in which others could have put or could exchange the socket.

@@ -194,8 +194,13 @@ fn a_start_with_a_client_waits_until_the_workers_are_ready() {
     assert_eq!(master.answer(2), Some(Ok("www is running")));
     master.command("api", PoolCommand::Start, 3);
     assert_eq!(master.answer(3), Some(Err("there is no pool api")));
-    master.send(Event::Configure { plans: Vec::new(), removed: vec![name("api")], ticket: Some(Ticket(4)) });
-    assert_eq!(master.answer(4), Some(Ok("nothing to do")));
+    master.send(Event::Configure {
+        plans: vec![],
+        amended: vec![],
+        removed: vec![name("api")],
+        ticket: Some(Ticket(4)),
+    });
+    assert_eq!(master.answer(4), Some(Ok("nothing has changed")));
 }
 
 #[test]

@@ -153,7 +153,14 @@ impl Master {
     }
 
     pub(super) fn configure(&mut self, plans: Vec<PoolPlan>, ticket: Option<u64>) {
-        self.send(Event::Configure { plans, removed: Vec::new(), ticket: ticket.map(Ticket) });
+        let (amended, removed) = (Vec::new(), Vec::new());
+        self.send(Event::Configure { plans, amended, removed, ticket: ticket.map(Ticket) });
+    }
+
+    /// As `configure`, for settings that need no new workers.
+    pub(super) fn amend(&mut self, amended: Vec<PoolPlan>, ticket: Option<u64>) {
+        let (plans, removed) = (Vec::new(), Vec::new());
+        self.send(Event::Configure { plans, amended, removed, ticket: ticket.map(Ticket) });
     }
 
     pub(super) fn command(&mut self, pool: &str, command: PoolCommand, ticket: u64) {
@@ -174,8 +181,8 @@ impl Master {
 
     /// Takes in one event and does what follows from it at the same moment.
     pub(super) fn send(&mut self, event: Event) {
-        if let Event::Configure { plans, .. } = &event {
-            self.known.extend(plans.iter().map(|plan| plan.name.clone()));
+        if let Event::Configure { plans, amended, .. } = &event {
+            self.known.extend(plans.iter().chain(amended).map(|plan| plan.name.clone()));
         }
         self.pending.push_back(event);
         self.pump();
@@ -302,6 +309,16 @@ impl Master {
             Action::Progress { text, .. } => return self.progress.push(text.clone()),
             Action::Answer { ticket, result } => return self.answers.push((*ticket, result.clone())),
             Action::Listen { pool, generation } => self.listen(pool, *generation),
+            Action::Amend { pool, generation } => {
+                assert!(self.open.contains(pool), "it is amended while it serves");
+                let (pool, generation) = (pool.clone(), *generation);
+                let refusal = self.cannot_listen.get(pool.as_str()).cloned();
+                self.pending.push_back(Event::Amended {
+                    pool,
+                    generation,
+                    result: refusal.map_or(Ok(()), Err),
+                });
+            }
             Action::CloseListeners { pool } => {
                 assert!(self.known.contains(pool));
                 self.open.remove(pool);

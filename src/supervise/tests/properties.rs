@@ -123,6 +123,7 @@ fn take(master: &mut Master, step: &Step, ticket: u64) {
         }
         Step::Remove { pool } => master.send(Event::Configure {
             plans: Vec::new(),
+            amended: Vec::new(),
             removed: vec![name(POOLS[pool])],
             ticket: Some(Ticket(ticket)),
         }),
@@ -268,8 +269,8 @@ proptest! {
         let mut now = Moment(secs(0));
         for (event, wait) in events {
             now = now.after(millis(wait));
-            if let Event::Configure { plans, .. } = &event {
-                configured.extend(plans.iter().map(|plan| plan.name.clone()));
+            if let Event::Configure { plans, amended, .. } = &event {
+                configured.extend(plans.iter().chain(amended).map(|plan| plan.name.clone()));
             }
             supervisor.handle(now, event);
             for _ in 0..1000 {
@@ -290,6 +291,7 @@ proptest! {
 fn pool_of(action: &Action) -> Option<&crate::ids::PoolName> {
     match action {
         Action::Listen { pool, .. }
+        | Action::Amend { pool, .. }
         | Action::CloseListeners { pool }
         | Action::ForgetSettings { pool, .. }
         | Action::Start { pool, .. }
@@ -306,6 +308,11 @@ fn pool_of(action: &Action) -> Option<&crate::ids::PoolName> {
     }
 }
 
+fn any_plans() -> impl Strategy<Value = Vec<crate::supervise::event::PoolPlan>> {
+    let plan = (prop::sample::select(POOLS.to_vec()), 0u32..4);
+    prop::collection::vec(plan.prop_map(|(pool, children)| any_intake(pool, children)), 0..3)
+}
+
 fn any_event() -> impl Strategy<Value = (Event, u64)> {
     let pool = || prop::sample::select(POOLS.to_vec()).prop_map(name);
     let worker = || (0u64..12).prop_map(WorkerId);
@@ -313,12 +320,13 @@ fn any_event() -> impl Strategy<Value = (Event, u64)> {
     let ticket = || prop::option::of((0u64..9).prop_map(Ticket));
     let statuses = [ExitStatus::Code(0), ExitStatus::Code(1), KILLED];
     let event = prop_oneof![
-        1 => (prop::collection::vec((prop::sample::select(POOLS.to_vec()), 0u32..4), 0..3), any::<bool>(), ticket())
-            .prop_map(|(plans, remove, ticket)| Event::Configure {
-                plans: plans.into_iter().map(|(pool, children)| any_intake(pool, children)).collect(),
-                removed: if remove { vec![name("www")] } else { Vec::new() },
-                ticket,
-            }),
+        1 => (any_plans(), any_plans(), any::<bool>(), ticket()).prop_map(|(plans, amended, remove, ticket)| {
+            let removed = if remove { vec![name("www")] } else { Vec::new() };
+            Event::Configure { plans, amended, removed, ticket }
+        }),
+        1 => (pool(), generation(), any::<bool>()).prop_map(|(pool, generation, good)| {
+            Event::Amended { pool, generation, result: if good { Ok(()) } else { Err("no".into()) } }
+        }),
         3 => (pool(), generation()).prop_map(|(pool, generation)| Event::Listening { pool, generation }),
         1 => (pool(), generation())
             .prop_map(|(pool, generation)| Event::ListenFailed { pool, generation, reason: "no".into() }),

@@ -161,6 +161,71 @@ fn workers_that_cannot_be_observed_are_trusted_after_start_timeout() {
 }
 
 #[test]
+fn new_settings_without_new_workers_are_in_force_when_the_master_says_so() {
+    let mut master = Master::with_www(3);
+    let before = master.alive("www");
+    let quick = crate::supervise::event::PoolPlan { stop_timeout: secs(1), ..plan("www", 3) };
+    master.amend(vec![quick], Some(1));
+    let amend = Action::Amend { pool: name("www"), generation: Generation(1) };
+    assert!(master.position(&amend).is_some());
+    assert_eq!(master.answer(1), Some(Ok("www is reloaded, its workers stay")));
+    assert_eq!((master.alive("www"), master.view("www").generation), (before, Generation(1)));
+    // Workers that run have them, too.
+    master.everyone_is(Activity::Busy);
+    master.command("www", PoolCommand::Restart, 2);
+    master.run(secs(3));
+    assert_eq!(master.alive("www").len(), 3);
+    assert!(master.answer(2).unwrap().is_ok());
+}
+
+#[test]
+fn another_number_of_workers_is_reached_without_an_exchange() {
+    let mut master = Master::with_www(2);
+    let before = master.alive("www");
+    master.amend(vec![plan("www", 4)], Some(1));
+    master.run(secs(1));
+    assert_eq!(master.answer(1), Some(Ok("www is running with 4 workers")));
+    assert_eq!(master.alive("www")[..2], before);
+    master.amend(vec![plan("www", 1)], Some(2));
+    master.run(secs(1));
+    assert_eq!((master.answer(2), master.alive("www").len()), (Some(Ok("www is running with 1 workers")), 1));
+}
+
+#[test]
+fn new_settings_that_cannot_be_put_in_force_are_refused_with_the_reason() {
+    let mut master = Master::with_www(2);
+    let before = master.alive("www");
+    master.cannot_listen.insert("www".into(), "cannot bind '0.0.0.0:80': Permission denied".into());
+    master.amend(vec![plan("www", 4), plan("api", 1)], Some(1));
+    master.run(secs(1));
+    let reason =
+        "cannot reload pool www: cannot bind '0.0.0.0:80': Permission denied; nothing has changed there";
+    assert_eq!(master.answer(1), Some(Err(reason)));
+    assert_eq!((master.alive("www"), master.alive("api").len()), (before, 1));
+}
+
+#[test]
+fn during_an_exchange_new_settings_begin_another() {
+    let mut master = Master::with_www(2);
+    master.activity = Activity::Unknown;
+    master.configure(vec![plan("www", 2)], Some(1));
+    master.run(secs(1));
+    master.activity = Activity::Idle;
+    master.amend(vec![plan("www", 2)], Some(2));
+    master.everyone_is(Activity::Idle);
+    master.run(secs(2));
+    assert!(master.answer(1).unwrap().is_err() && master.answer(2).unwrap().is_ok());
+    assert_eq!(master.view("www").generation, Generation(3));
+}
+
+#[test]
+fn nothing_to_do_is_said() {
+    let mut master = Master::with_www(1);
+    master.configure(vec![], Some(1));
+    assert_eq!(master.answer(1), Some(Ok("nothing has changed")));
+}
+
+#[test]
 fn a_later_reload_supersedes_one_that_is_not_in_force() {
     let mut master = Master::with_www(2);
     master.activity = Activity::Unknown;

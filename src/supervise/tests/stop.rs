@@ -86,7 +86,12 @@ fn a_stop_answers_those_who_waited_for_a_start_or_a_reload() {
 fn a_removed_pool_is_forgotten() {
     let mut master = Master::with_www(2);
     master.configure(vec![plan("api", 1)], None);
-    let remove = Event::Configure { plans: vec![], removed: vec![name("www")], ticket: Some(Ticket(1)) };
+    let remove = Event::Configure {
+        plans: vec![],
+        amended: vec![],
+        removed: vec![name("www")],
+        ticket: Some(Ticket(1)),
+    };
     master.send(remove.clone());
     assert!(master.alive("www").is_empty());
     assert_eq!(master.answer(1), Some(Ok("www is stopped")));
@@ -97,7 +102,12 @@ fn a_removed_pool_is_forgotten() {
     // One that comes back while it goes is a new start.
     master.configure(vec![plan("www", 2)], None);
     master.everyone_is(Activity::Busy);
-    master.send(Event::Configure { plans: vec![], removed: vec![name("www")], ticket: Some(Ticket(2)) });
+    master.send(Event::Configure {
+        plans: vec![],
+        amended: vec![],
+        removed: vec![name("www")],
+        ticket: Some(Ticket(2)),
+    });
     master.command("www", PoolCommand::Start, 3);
     assert_eq!(master.answer(3), Some(Err("pool www is being removed")));
     master.configure(vec![plan("www", 4)], Some(4));
@@ -208,7 +218,12 @@ fn a_stuck_worker_of_a_removed_pool_may_end_at_last() {
     let mut master = Master::new();
     master.program("www", 1, Program::Stuck);
     master.configure(vec![plan("www", 1)], None);
-    master.send(Event::Configure { plans: vec![], removed: vec![name("www")], ticket: Some(Ticket(1)) });
+    master.send(Event::Configure {
+        plans: vec![],
+        amended: vec![],
+        removed: vec![name("www")],
+        ticket: Some(Ticket(1)),
+    });
     master.run(secs(60));
     assert!(master.answer(1).unwrap().is_ok());
     assert_eq!(master.supervisor.pools().count(), 0);

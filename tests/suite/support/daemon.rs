@@ -180,8 +180,10 @@ impl Rig {
 
     /// The configuration file's text.
     pub fn text(&self) -> String {
-        let mut text =
-            String::from("[global]\ncontrol_socket = \"{dir}/control\"\nruntime_dir = \"{dir}/run\"\n");
+        let mut text = String::from("[global]\ncontrol_socket = \"{dir}/control\"\n");
+        if !self.globals.iter().any(|(key, _)| key == "runtime_dir") {
+            text.push_str("runtime_dir = \"{dir}/run\"\n");
+        }
         for (key, value) in &self.globals {
             text.push_str(&format!("{key} = {value}\n"));
         }
@@ -389,6 +391,14 @@ impl Fpmd {
     /// Writes a new configuration file; says nothing to fpmd.
     pub fn rewrite(&mut self, pools: &[Pool]) {
         self.rig.pools = pools.to_vec();
+        let text = self.rig.text();
+        self.rig.dir.write("fpmd.toml", &text);
+    }
+
+    /// Writes the configuration file with another value of a key of `[global]`; says nothing to fpmd.
+    pub fn rewrite_global(&mut self, key: &str, value: &str) {
+        self.rig.globals.retain(|(known, _)| known != key);
+        self.rig.globals.push((key.to_owned(), value.to_owned()));
         let text = self.rig.text();
         self.rig.dir.write("fpmd.toml", &text);
     }

@@ -1,0 +1,66 @@
+//! The `[global]` settings over reloads: the log, the pid file and the group of the control socket are exchanged while fpmd
+//! runs; what needs a restart was refused before it comes here.
+
+use std::path::PathBuf;
+
+use super::Master;
+use super::pid_file::{PidFile, PidFileError};
+use super::start::own_pid;
+use crate::config::model::Global;
+use crate::log;
+
+/// The pid file, if there is one.
+#[derive(Debug)]
+pub struct PidFiles {
+    /// By the command line, which wins over the configuration.
+    option: Option<PathBuf>,
+    file: Option<PidFile>,
+}
+
+impl PidFiles {
+    /// None yet; `option` is what the command line says.
+    pub fn new(option: Option<PathBuf>) -> PidFiles {
+        PidFiles { option, file: None }
+    }
+
+    /// Writes the file that these settings want, and removes the one that they do not want any more.
+    ///
+    /// # Errors
+    /// It cannot be written; the old one stays.
+    pub fn adopt(&mut self, global: &Global) -> Result<(), PidFileError> {
+        let wanted = self.option.as_ref().or(global.pid_file.as_ref());
+        if wanted.map(PathBuf::as_path) != self.file.as_ref().map(PidFile::path) {
+            self.file = wanted.map(|path| PidFile::write(path, own_pid())).transpose()?;
+        }
+        Ok(())
+    }
+}
+
+/// Puts global settings in force.
+///
+/// # Errors
+/// A sentence for the first that cannot be; everything is as it was.
+pub fn adopt(master: &mut Master, new: Global) -> Result<(), String> {
+    let old = master.global.clone();
+    put_in_force(master, &new).inspect_err(|_| {
+        // What was in force a moment ago can be again, or fails as it would have anyway.
+        if let Err(reason) = put_in_force(master, &old) {
+            ::log::error!("{reason}");
+        }
+    })?;
+    master.global = new;
+    Ok(())
+}
+
+fn put_in_force(master: &mut Master, global: &Global) -> Result<(), String> {
+    if master.is_serving() {
+        master.pid_files.adopt(global).map_err(|error| error.to_string())?;
+    }
+    let group = global.control_group.as_ref().map(|group| group.gid);
+    master.control.open_to(group).map_err(|error| error.to_string())?;
+    let settings = log::Settings::from(global);
+    if settings != log::Settings::from(&master.global) {
+        log::reconfigure(&settings).map_err(|error| format!("{error}; logging goes on as before"))?;
+    }
+    Ok(())
+}
