@@ -22,6 +22,8 @@
 //! that learns of idle workers only from time to time says in [`Demand::least_idle`] what it may have missed.
 
 mod pace;
+#[cfg(test)]
+mod properties;
 mod surplus;
 
 use std::time::Duration;
@@ -420,5 +422,121 @@ mod tests {
         let last = Demand { idle: 1, leaving: 9, ..quiet() };
         assert_eq!(pool.decide(at(16_001), &last), Decision { stop: 1, ..Decision::default() });
         assert_eq!(pool.decide(at(16_002), &quiet()), Decision::default(), "and nothing to wait for");
+    }
+
+    #[test]
+    fn a_dynamic_pool_stops_what_was_beyond_max_spare_for_the_whole_timeout() {
+        let mut pool = Scaling::new(bounds(dynamic(4, 2, 6), 40));
+        let waits = pool.decide(at(0), &Demand { idle: 9, busy: 1, ..quiet() });
+        assert_eq!((waits.stop, waits.look_again), (0, Some(at(10_000))));
+        // Down to 7 for a moment between two calls: one of the nine is superfluous since the start, two more since then.
+        let dip = Demand { idle: 9, least_idle: 7, busy: 1, ..quiet() };
+        assert_eq!(pool.decide(at(5_000), &dip).look_again, Some(at(10_000)));
+        let one = pool.decide(at(10_000), &Demand { idle: 9, busy: 1, ..quiet() });
+        assert_eq!((one.stop, one.look_again), (1, Some(at(15_000))));
+        let two = pool.decide(at(15_000), &Demand { idle: 8, busy: 1, ..quiet() });
+        assert_eq!((two.stop, two.look_again), (2, None));
+        assert_eq!(pool.decide(at(15_001), &Demand { idle: 6, busy: 1, ..quiet() }), Decision::default());
+    }
+
+    #[test]
+    fn a_lower_max_children_ends_idle_workers_at_once_and_no_busy_ones() {
+        let mut pool = Scaling::new(bounds(Mode::Static, 10));
+        pool.set_bounds(bounds(Mode::Static, 4));
+        let stop = |stop| Decision { stop, ..Decision::default() };
+        assert_eq!(pool.decide(at(0), &Demand { idle: 3, busy: 7, queued: 5, ..quiet() }), stop(3));
+        assert_eq!(pool.decide(at(1), &Demand { busy: 7, leaving: 3, ..quiet() }), stop(0));
+        assert_eq!(pool.decide(at(2), &Demand { idle: 1, busy: 6, ..quiet() }), stop(1));
+        assert_eq!(pool.decide(at(3), &Demand { idle: 1, busy: 3, leaving: 1, ..quiet() }), stop(0));
+    }
+
+    #[test]
+    fn max_children_is_news_and_counted_once_until_there_are_fewer() {
+        let mut pool = Scaling::new(bounds(dynamic(1, 1, 3), 3));
+        pool.decide(at(0), &Demand { idle: 1, ..quiet() });
+        let full = pool.decide(at(1), &Demand { busy: 1, queued: 4, ..quiet() });
+        assert_eq!(
+            (full.start, full.limit, full.news),
+            (2, Some(Limit::MaxChildren), Some(Limit::MaxChildren))
+        );
+        for queued in [9, 0, 9] {
+            let again = pool.decide(at(2), &Demand { busy: 3, queued, ..quiet() });
+            assert_eq!((again.start, again.limit, again.news), (0, Some(Limit::MaxChildren), None));
+        }
+        assert_eq!(pool.max_children_reached(), 1);
+        assert_eq!(pool.decide(at(3), &Demand { idle: 2, ..quiet() }).limit, None);
+        assert_eq!(pool.decide(at(4), &Demand { busy: 3, ..quiet() }).news, Some(Limit::MaxChildren));
+        assert_eq!(pool.max_children_reached(), 2);
+    }
+
+    #[test]
+    fn process_max_is_named_when_it_is_in_the_way() {
+        let mut pool = Scaling::new(bounds(Mode::Static, 5));
+        let some = pool.decide(at(0), &Demand { headroom: 3, ..quiet() });
+        let limit = Some(Limit::ProcessMax);
+        assert_eq!((some.start, some.limit, some.news), (3, limit, limit));
+        let none = pool.decide(at(1), &Demand { starting: 3, headroom: 0, ..quiet() });
+        assert_eq!((none.start, none.limit, none.news), (0, limit, None));
+        assert_eq!(pool.decide(at(2), &Demand { idle: 3, headroom: 2, ..quiet() }), start(2));
+    }
+
+    /// A pool with a crowd before it, of which 4 starts may be under way and 10 a second begin all the same.
+    fn crowded() -> (Scaling, Demand) {
+        let bounds = Bounds { max_spawn_rate: 10, at_once: 4, ..bounds(Mode::Ondemand, 100) };
+        (Scaling::new(bounds), Demand { queued: 50, ..quiet() })
+    }
+
+    #[test]
+    fn starts_are_let_in_by_workers_that_become_ready_and_by_time() {
+        let (mut pool, crowd) = crowded();
+        let first = pool.decide(at(1_000), &crowd);
+        assert_eq!((first.start, first.limit, first.news), (4, Some(Limit::SpawnRate), None));
+        assert_eq!(first.look_again, Some(at(1_100)));
+        for _ in 0..first.start {
+            pool.started(at(1_000));
+        }
+        assert_eq!(pool.decide(at(1_020), &Demand { starting: 4, ..crowd }).start, 0);
+        pool.ready(Duration::from_millis(30));
+        pool.ready(Duration::from_millis(30));
+        assert_eq!(pool.decide(at(1_030), &Demand { starting: 2, busy: 2, queued: 48, ..crowd }).start, 2);
+        pool.started(at(1_030));
+        pool.started(at(1_030));
+        let held = Demand { starting: 4, busy: 2, queued: 48, ..crowd };
+        assert_eq!(pool.decide(at(1_099), &held).look_again, Some(at(1_100)));
+        assert_eq!(pool.decide(at(1_100), &held).start, 1, "a tenth of a second");
+        assert_eq!(pool.decide(at(9_000), &held).start, 4, "nothing is saved up");
+    }
+
+    #[test]
+    fn workers_that_will_empty_the_queue_sooner_than_a_new_one_are_left_to_it() {
+        let bounds = |mode| Bounds { at_once: 90, max_spawn_rate: 90, ..bounds(mode, 90) };
+        let mut pool = Scaling::new(bounds(dynamic(4, 1, 4)));
+        pool.decide(at(0), &Demand { idle: 5, ..quiet() });
+        pool.ready(Duration::from_millis(50));
+        let quick = Demand { busy: 5, queued: 100, service: Some(Duration::from_millis(1)), ..quiet() };
+        let patient = pool.decide(at(100), &quick);
+        // The 5 take 250 requests in 50 ms; the idle one in reserve is wanted all the same.
+        assert_eq!((patient.start, patient.look_again), (1, Some(at(150))));
+        let crowd = Demand { queued: 300, starting: 1, ..quick };
+        assert_eq!(pool.decide(at(100), &crowd).start, 50, "300 less 250");
+        let wrong = Demand { queued: 30, starting: 1, ..quick };
+        assert_eq!(pool.decide(at(149), &wrong).start, 0);
+        assert_eq!(pool.decide(at(150), &wrong).start, 30, "it was wrong, or there are more and more");
+        let nobody = Demand { queued: 30, service: quick.service, ..quiet() };
+        assert_eq!(Scaling::new(bounds(Mode::Ondemand)).decide(at(0), &nobody).start, 30);
+    }
+
+    #[test]
+    fn a_worker_for_several_requests_counts_for_several() {
+        let bounds = Bounds { concurrency: 8, ..bounds(Mode::Ondemand, 10) };
+        let mut pool = Scaling::new(bounds);
+        assert_eq!(pool.decide(at(0), &Demand { queued: 17, ..quiet() }), start(3));
+    }
+
+    #[test]
+    fn the_longest_idle_go_first() {
+        let idle = [(7, at(30)), (1, at(10)), (4, at(20)), (2, at(10))];
+        assert_eq!(longest_idle(idle, 3), [1, 2, 4]);
+        assert_eq!(longest_idle(idle, 9), [1, 2, 4, 7]);
     }
 }

@@ -72,3 +72,80 @@ pub fn shortfall(process_max: u32, reserved: impl IntoIterator<Item = u32>) -> O
     let needed: u64 = reserved.into_iter().map(u64::from).sum();
     needed.checked_sub(u64::from(process_max)).filter(|missing| *missing > 0)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn pool(name: &str) -> PoolName {
+        PoolName::new(name).expect("a valid name")
+    }
+
+    fn claim(reserved: u32, processes: u32) -> Claim {
+        Claim { reserved, processes }
+    }
+
+    #[test]
+    fn the_first_pool_leaves_the_others_their_minimum() {
+        let (first, second) = (pool("a"), pool("b"));
+        let mut share = Share::new(Some(6));
+        share.set(&first, claim(2, 0));
+        share.set(&second, claim(2, 0));
+        assert_eq!(share.headroom(&first), 4);
+        share.set(&first, claim(2, 4));
+        assert_eq!((share.headroom(&first), share.headroom(&second)), (0, 2));
+        share.set(&second, claim(2, 2));
+        assert_eq!(share.headroom(&second), 0);
+        share.set(&first, claim(2, 1));
+        assert_eq!(
+            (share.headroom(&first), share.headroom(&second)),
+            (3, 2),
+            "one of the four is still reserved"
+        );
+        share.remove(&first);
+        assert_eq!(share.headroom(&second), 4);
+        share.set_process_max(None);
+        assert_eq!(share.headroom(&second), u32::MAX);
+    }
+
+    #[test]
+    fn minima_that_do_not_fit_are_told() {
+        assert_eq!(shortfall(6, [2, 4]), None);
+        assert_eq!(shortfall(6, [2, 4, 1]), Some(1));
+        assert_eq!(shortfall(1, [u32::MAX, u32::MAX]), Some(2 * u64::from(u32::MAX) - 1));
+    }
+
+    proptest! {
+        /// Pools start and end processes in any order, as far as they are let: `process_max` holds, and each can always
+        /// come to its minimum.
+        #[test]
+        fn nobody_is_kept_from_its_minimum(
+            reserved in prop::collection::vec(0_u32..5, 1..6),
+            spare in 0_u32..8,
+            steps in prop::collection::vec((0_usize..6, 0_u32..6, any::<bool>()), 0..80),
+        ) {
+            let most = reserved.iter().sum::<u32>() + spare;
+            let names: Vec<PoolName> = (0..reserved.len()).map(|index| pool(&format!("p{index}"))).collect();
+            let mut share = Share::new(Some(most));
+            let mut processes = vec![0; reserved.len()];
+            for (name, reserved) in names.iter().zip(&reserved) {
+                share.set(name, claim(*reserved, 0));
+            }
+            for (index, count, starts) in steps {
+                let index = index % names.len();
+                if starts {
+                    processes[index] += count.min(share.headroom(&names[index]));
+                } else {
+                    processes[index] -= count.min(processes[index]);
+                }
+                share.set(&names[index], claim(reserved[index], processes[index]));
+                prop_assert!(processes.iter().sum::<u32>() <= most);
+                for (name, (reserved, processes)) in names.iter().zip(reserved.iter().zip(&processes)) {
+                    prop_assert!(processes + share.headroom(name) >= *reserved);
+                }
+            }
+        }
+    }
+}
