@@ -5,14 +5,15 @@
 //! 1. A worker that lived for [`QUICK`] (1 s) is replaced at once, whatever its end. One that ends with exit code 0 in a
 //!    pool that expects recycling is "quick" only below [`QUICK_RECYCLE`] (100 ms).
 //! 2. Quick ends have an allowance: as many as the pool has children (so that a killed batch of fresh workers is
-//!    replaced at once), and [`RECYCLES_PER_CHILD`] times as many for exit code 0 in a pool that recycles. Starts that
-//!    failed (no process, or the program did not run) have none: the next one would fail for the same reason. Nor has a
+//!    replaced at once), and [`RECYCLES_PER_CHILD`] times as many for exit code 0 in a pool that recycles and for
+//!    crashes in service: while another worker lives on that has lived for `QUICK`, or within `QUICK` of an answered
+//!    request. There it is requests that kill workers, and the pool goes on for the others. Starts that failed (no process, or the program did not run) have none: the next one would fail for the same reason. Nor has a
 //!    probe (rule 4).
 //! 3. Past the allowance each failure doubles the pool's delay: 100 ms, 200 ms … up to [`CEILING`] (30 s), or
-//!    [`RECYCLE_CEILING`] (1 s) for exit code 0 in a pool that recycles. It never gives up. Workers that had been asked
+//!    [`RECYCLE_CEILING`] (1 s) for those that have the larger allowance. It never gives up. Workers that had been asked
 //!    for before the last doubling do not double again: a hundred that fail together are one failure.
 //! 4. After the delay one worker is started as a probe. If it fails, rule 3 applies; when it has lived for `QUICK` the
-//!    other missing workers are started. (Recycling pools start all that are missing: their ends are no failures.)
+//!    other missing workers are started. (Those with the larger allowance need no probe: all that are missing are started.)
 //! 5. Allowance and delay start afresh when [`PROVEN`] (10 s) have passed since the first start after the last failure.
 //!    This is computed at the next failure, so that a healthy pool needs no timer.
 //!
@@ -32,11 +33,11 @@ pub const QUICK_RECYCLE: Duration = Duration::from_millis(100);
 pub const FIRST_DELAY: Duration = Duration::from_millis(100);
 /// The longest delay.
 pub const CEILING: Duration = Duration::from_secs(30);
-/// The longest delay after exit code 0 where recycling is expected.
+/// The longest delay after exit code 0 where recycling is expected, and after a crash while others live on.
 pub const RECYCLE_CEILING: Duration = Duration::from_secs(1);
 /// How long starts must go well until earlier failures are forgotten.
 pub const PROVEN: Duration = Duration::from_secs(10);
-/// Quick recycles that a pool may have for each child before they are delayed.
+/// Quick recycles, and crashes while others live on, that a pool may have for each child before they are delayed.
 pub const RECYCLES_PER_CHILD: u32 = 50;
 
 /// How a worker failed.
@@ -46,6 +47,9 @@ pub enum Failure {
     NotStarted,
     /// It ended by a signal or with an exit code other than 0.
     Crash,
+    /// The same, while another worker with the same settings has lived for [`QUICK`]: the program is able to serve. A
+    /// `Crash` soon after [`Backoff::served`] counts as this.
+    CrashInService,
     /// Exit code 0.
     CleanExit {
         /// Whether the pool expects that.
@@ -97,8 +101,10 @@ pub struct Backoff {
     delay: Duration,
     raised: Option<Moment>,
     quick_ends: u32,
-    quick_recycles: u32,
+    quick_tolerated: u32,
     streak: u32,
+    /// The last answered request, where somebody knows of that.
+    served: Option<Moment>,
     /// The first start after the last failure.
     well_since: Option<Moment>,
 }
@@ -117,8 +123,9 @@ impl Backoff {
             delay: Duration::ZERO,
             raised: None,
             quick_ends: 0,
-            quick_recycles: 0,
+            quick_tolerated: 0,
             streak: 0,
+            served: None,
             well_since: None,
         }
     }
@@ -126,6 +133,14 @@ impl Backoff {
     /// A worker runs its program since `now`.
     pub fn started(&mut self, now: Moment) {
         self.well_since.get_or_insert(now);
+    }
+
+    /// Requests have been answered up to `now`: the program works, whatever else kills its workers. Ends a probe.
+    pub fn served(&mut self, now: Moment) {
+        self.served = Some(now);
+        if self.pace == Pace::Probing {
+            self.pace = Pace::Free;
+        }
     }
 
     /// A worker failed that was asked for at `requested` and lived for `age`, in a pool that should have `children`.
@@ -137,6 +152,8 @@ impl Backoff {
         failure: Failure,
         children: u32,
     ) -> Verdict {
+        let works = self.served.is_some_and(|served| now.since(served) < QUICK);
+        let failure = if works && failure == Failure::Crash { Failure::CrashInService } else { failure };
         if !is_quick(failure, age) {
             if self.pace == Pace::Probing {
                 self.pace = Pace::Free;
@@ -144,7 +161,7 @@ impl Backoff {
             return Verdict::NotQuick;
         }
         if self.is_proven(now) {
-            *self = Backoff::new();
+            *self = Backoff { served: self.served, ..Backoff::new() };
         }
         self.well_since = None;
         self.streak = self.streak.saturating_add(1);
@@ -218,8 +235,8 @@ impl Backoff {
         let (spent, allowance) = match failure {
             Failure::NotStarted => return false,
             Failure::Crash | Failure::CleanExit { recycles: false } => (&mut self.quick_ends, children),
-            Failure::CleanExit { recycles: true } => {
-                (&mut self.quick_recycles, children.saturating_mul(RECYCLES_PER_CHILD))
+            Failure::CrashInService | Failure::CleanExit { recycles: true } => {
+                (&mut self.quick_tolerated, children.saturating_mul(RECYCLES_PER_CHILD))
             }
         };
         *spent = spent.saturating_add(1);
@@ -228,7 +245,9 @@ impl Backoff {
 
     fn raise(&mut self, now: Moment, failure: Failure) -> Duration {
         let (ceiling, then) = match failure {
-            Failure::CleanExit { recycles: true } => (RECYCLE_CEILING, Then::StartAll),
+            Failure::CrashInService | Failure::CleanExit { recycles: true } => {
+                (RECYCLE_CEILING, Then::StartAll)
+            }
             Failure::NotStarted | Failure::Crash | Failure::CleanExit { recycles: false } => {
                 (CEILING, Then::Probe)
             }
@@ -248,7 +267,7 @@ pub fn next_delay(delay: Duration, ceiling: Duration) -> Duration {
 fn is_quick(failure: Failure, age: Duration) -> bool {
     match failure {
         Failure::NotStarted => true,
-        Failure::Crash | Failure::CleanExit { recycles: false } => age < QUICK,
+        Failure::Crash | Failure::CrashInService | Failure::CleanExit { recycles: false } => age < QUICK,
         Failure::CleanExit { recycles: true } => age < QUICK_RECYCLE,
     }
 }
@@ -316,6 +335,21 @@ mod tests {
     }
 
     #[test]
+    fn requests_that_kill_workers_do_not_bring_a_pool_to_a_stand() {
+        let delays = delays(Failure::CrashInService, 1, 56);
+        assert!(delays[..50].iter().all(|delay| *delay == 0));
+        assert_eq!(delays[50..], [100, 200, 400, 800, 1000, 1000]);
+        let mut backoff = Backoff::new();
+        backoff.quick_tolerated = RECYCLES_PER_CHILD;
+        backoff.failed(at(0), at(0), YOUNG, Failure::CrashInService, 1);
+        assert_eq!(
+            [backoff.permit(at(100)), backoff.permit(at(100))],
+            [Permit::Now; 2],
+            "all that are missing"
+        );
+    }
+
+    #[test]
     fn old_workers_are_always_replaced_at_once() {
         let mut backoff = Backoff::new();
         backoff.failed(at(0), at(0), YOUNG, Failure::NotStarted, 1);
@@ -369,7 +403,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn never_gives_up(steps in prop::collection::vec((0u64..40_000, 0u64..2_000, 0u8..4, 1u32..9), 1..200)) {
+        fn never_gives_up(steps in prop::collection::vec((0u64..40_000, 0u64..2_000, 0u8..5, 1u32..9), 1..200)) {
             let mut backoff = Backoff::new();
             let mut now = 0;
             for (wait, age, kind, children) in steps {
@@ -378,6 +412,7 @@ mod tests {
                     0 => Failure::NotStarted,
                     1 => Failure::Crash,
                     2 => RECYCLE,
+                    3 => Failure::CrashInService,
                     _ => Failure::CleanExit { recycles: false },
                 };
                 if backoff.permit(at(now)) == Permit::Now {

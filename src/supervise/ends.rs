@@ -4,6 +4,7 @@
 //! and from then on each step of the back-off is; a start that fails is logged once for each distinct reason.
 
 use crate::ids::{ExitStatus, Moment, WorkerId};
+use crate::policy::backoff::QUICK;
 use crate::policy::{Failure, Verdict};
 
 use super::effects::Effects;
@@ -73,6 +74,11 @@ impl Pool {
             return None;
         }
         let children = self.wanted();
+        let failure = if failure == Failure::Crash && self.has_proven_worker(now) {
+            Failure::CrashInService
+        } else {
+            failure
+        };
         let verdict = self.backoff.failed(now, worker.requested, worker.age(now), failure, children);
         self.reason = Some(sentence.to_owned());
         match verdict {
@@ -88,6 +94,14 @@ impl Pool {
         }
         self.lose_probe(now, worker.id);
         Some(verdict)
+    }
+
+    /// Whether the program has shown with the current settings that it can serve.
+    fn has_proven_worker(&self, now: Moment) -> bool {
+        let current = self.current.generation;
+        let mut workers = self.workers.values();
+        workers
+            .any(|worker| worker.generation() == current && worker.is_executing() && worker.age(now) >= QUICK)
     }
 
     /// Takes a worker off the list; every trace but the worker itself is gone then.
