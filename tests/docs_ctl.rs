@@ -23,7 +23,13 @@ fn accepted(mut grammar: clap::Command) -> Known {
     grammar.build();
     let mut known = Known::from([(String::new(), words(&grammar, true))]);
     for command in grammar.get_subcommands().filter(|command| !command.is_hide_set()) {
-        known.insert(command.get_name().to_owned(), words(command, false));
+        let name = command.get_name();
+        for inner in command.get_subcommands() {
+            known.insert(format!("{name} {}", inner.get_name()), words(inner, false));
+        }
+        if !command.has_subcommands() {
+            known.insert(name.to_owned(), words(command, false));
+        }
     }
     known
 }
@@ -53,8 +59,9 @@ fn documented(page: &str, accepted: &Known) -> Known {
         }
         let Some(item) = line.strip_prefix(".It ") else { continue };
         let item: Vec<&str> = item.split(' ').collect();
-        if let ["Ic" | "Cm", name, ..] = item[..] {
-            name.clone_into(&mut command);
+        if let ["Ic" | "Cm", name, ref rest @ ..] = item[..] {
+            let both = rest.first().map(|inner| format!("{name} {inner}"));
+            command = both.filter(|both| accepted.contains_key(both)).unwrap_or_else(|| name.to_owned());
         }
         let listed = known.entry(command.clone()).or_default();
         let operands = accepted.get(&command).into_iter().flatten();

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use super::fpmd::DEFAULT_CONFIG;
+use super::import::Import;
 use super::request::Request;
 use super::terminal::ColorChoice;
 use super::{Ended, exit, values};
@@ -112,6 +113,9 @@ pub enum Action {
     /// Send one FastCGI request and print the answer
     #[command(after_help = REQUEST_EXAMPLES)]
     Request(Request),
+    /// Print another program's configuration as one of fpmd's; needs no running fpmd
+    #[command(subcommand, disable_help_subcommand = true)]
+    Import(Import),
 }
 
 const EXAMPLES: &str = "\

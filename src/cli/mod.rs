@@ -5,8 +5,10 @@
 pub mod exit;
 pub mod fpmctl;
 pub mod fpmd;
+pub mod import;
 pub mod output;
 pub mod request;
+pub mod spawn_fcgi;
 pub mod terminal;
 mod values;
 

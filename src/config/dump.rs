@@ -199,7 +199,7 @@ fn variables(set: &BTreeMap<String, String>) -> String {
     format!("{{ {} }}", pairs.join(", "))
 }
 
-fn array(items: impl Iterator<Item = String>) -> String {
+pub(super) fn array(items: impl Iterator<Item = String>) -> String {
     format!("[{}]", items.collect::<Vec<String>>().join(", "))
 }
 
@@ -208,13 +208,13 @@ fn path(path: &Path) -> String {
 }
 
 /// A bare key where TOML allows it, else a quoted one.
-fn key_text(name: &str) -> String {
+pub(super) fn key_text(name: &str) -> String {
     let bare = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
     if !name.is_empty() && name.chars().all(bare) { name.to_owned() } else { quote(name) }
 }
 
 /// A TOML string: a literal one where a basic one would have to escape its quotes.
-fn quote(text: &str) -> String {
+pub(super) fn quote(text: &str) -> String {
     if text.contains('"') && !text.contains(|c: char| c == '\'' || c.is_control()) {
         return format!("'{text}'");
     }

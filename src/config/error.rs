@@ -117,6 +117,15 @@ impl Errors {
         (!list.is_empty()).then_some(Errors(list))
     }
 
+    /// The same, sorted by place; files stay in the order of their first mistakes.
+    pub(super) fn sorted(mut list: Vec<Error>) -> Option<Errors> {
+        let files: Vec<Arc<str>> = list.iter().map(|error| error.place.file.clone()).collect();
+        list.sort_by_key(|error| {
+            (files.iter().position(|file| *file == error.place.file), error.place.position)
+        });
+        Errors::new(list)
+    }
+
     pub(super) fn one(error: Error) -> Errors {
         Errors(vec![error])
     }

@@ -10,6 +10,7 @@ pub mod error;
 mod gateway;
 pub mod host;
 mod identity;
+pub mod import;
 mod include;
 pub mod keys;
 mod listen;

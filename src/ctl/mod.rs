@@ -5,6 +5,7 @@
 pub mod answer;
 mod check;
 pub mod connection;
+pub mod import;
 pub mod request;
 mod send;
 mod target;
@@ -17,6 +18,7 @@ use std::time::Duration;
 
 use crate::cli::exit::Ctl;
 use crate::cli::fpmctl::{self, Action, Form, Invocation};
+use crate::cli::import::Import;
 use crate::cli::output::{complain, print};
 use crate::cli::request::Request;
 use crate::cli::terminal::{ColorChoice, Reader, stderr_reader, stdout_colours, stdout_reader};
@@ -71,6 +73,7 @@ fn perform(Invocation { socket, form, action }: Invocation) -> Answer {
         },
         Task::Check(file) => check::check(&file, look),
         Task::Send(request) => send::send(request, &socket, look),
+        Task::Import(what) => import::import(&what, look),
     }
 }
 
@@ -88,6 +91,8 @@ enum Task {
     Check(PathBuf),
     /// Send a FastCGI request.
     Send(Request),
+    /// Translate another program's configuration.
+    Import(Import),
 }
 
 fn task(action: Action) -> Task {
@@ -114,6 +119,7 @@ fn task(action: Action) -> Task {
         Action::Kill { pid } => Ask(Command::Kill { pid }, WhileConnected),
         Action::Check { file } => Check(file),
         Action::Request(request) => Send(request),
+        Action::Import(what) => Task::Import(what),
     }
 }
 

@@ -9,8 +9,8 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use super::args::Endpoint;
 use super::message::Failure;
+use crate::cli::spawn_fcgi::args::Endpoint;
 use crate::ids::{Gid, Uid};
 use crate::os::legacy;
 

@@ -4,7 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
 use super::message::Failure;
-use super::number::{leading_number, low_bits};
+use crate::cli::spawn_fcgi::number::{leading_number, low_bits};
 use crate::ids::{Gid, Uid};
 use crate::os::legacy::{account_by_name, account_by_uid, group_by_name};
 

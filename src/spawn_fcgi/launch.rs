@@ -7,12 +7,12 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 
-use super::args::{Application, Privileged, Request, Style};
 use super::bind::{Access, listen_on};
 use super::identity::Identity;
 use super::message::{Failure, Notice};
 use super::pid_file::PidFile;
 use super::say::{say_failure, say_notice};
+use crate::cli::spawn_fcgi::args::{Application, Privileged, Request, Style};
 use crate::ids::{Gid, Pid};
 use crate::os::legacy::{self, ChildState, Program, c_string};
 

@@ -5,22 +5,15 @@ use std::ffi::OsString;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 
+use crate::cli::spawn_fcgi::args::Fault;
 use crate::ids::{Gid, Pid, Uid};
 use crate::os::legacy::error_text;
 
 /// Why nothing was started. The exit status is 255, but that of a failed exec is its errno.
 #[derive(Debug)]
 pub enum Failure {
-    /// Neither `-f` nor an application behind the options.
-    NoApplication,
-    /// Neither `-p` (or port 0) nor `-s`.
-    NoSocket,
-    /// Both `-p` and `-s`.
-    TwoSockets,
-    /// Something stands behind the port's digits; the number is what was read so far.
-    InvalidPort(u16),
-    /// More than 107 bytes.
-    PathTooLong,
+    /// The command line is wrong.
+    CommandLine(Fault),
     /// The binary has a set-user-ID or set-group-ID bit.
     SetId,
     /// open(2) of the PID file.
@@ -89,11 +82,7 @@ impl Failure {
     /// The sentence, without the program's name and without a newline.
     pub fn text(&self) -> Vec<u8> {
         match self {
-            Failure::NoApplication => b"no FastCGI application given".to_vec(),
-            Failure::NoSocket => b"no socket given (use either -p or -s)".to_vec(),
-            Failure::TwoSockets => b"either a Unix domain socket or a TCP-port, but not both".to_vec(),
-            Failure::InvalidPort(port) => format!("invalid port: {port}").into(),
-            Failure::PathTooLong => b"path of the Unix domain socket is too long".to_vec(),
+            Failure::CommandLine(fault) => fault.to_string().into(),
             Failure::SetId => b"Are you nuts? Don't apply a SUID bit to this binary".to_vec(),
             Failure::OpenPidFile(path, cause) => about("opening PID-file '", path, "' failed: ", Some(cause)),
             Failure::StatPidFile(path, cause) => about("stating PID-file '", path, "' failed: ", Some(cause)),
@@ -186,7 +175,7 @@ mod tests {
     #[test]
     fn texts_are_the_originals() {
         let cases: Vec<(Failure, &str)> = vec![
-            (Failure::InvalidPort(4464), "invalid port: 4464"),
+            (Failure::CommandLine(Fault::InvalidPort(4464)), "invalid port: 4464"),
             (
                 Failure::OpenPidFile("/x/y".into(), enoent()),
                 "opening PID-file '/x/y' failed: No such file or directory",

@@ -1,28 +1,25 @@
 //! spawn-fcgi, the old command line exactly: what Debian's spawn-fcgi 1.6.4 does, option by option and step by step, but for the
 //! faults listed in `quirks`, and one addition, `--supervise`. Nothing here stays resident; that is fpmd's part.
-//! spawn-fcgi(1).
+//! Its command line is read in `cli::spawn_fcgi`. spawn-fcgi(1).
 
-pub mod args;
 pub mod bind;
-pub mod getopt;
 pub mod identity;
 pub mod launch;
 pub mod message;
-pub mod number;
 pub mod pid_file;
 pub mod quirks;
 pub mod resident;
 mod say;
 pub mod supervise;
-pub mod usage;
 
 use std::env;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
+use crate::cli::spawn_fcgi::args::{self, After, Caller, Invocation, Request};
+use crate::cli::spawn_fcgi::getopt::Ordering;
+use crate::cli::spawn_fcgi::usage;
 use crate::os::legacy;
-use args::{After, Caller, Invocation, Request};
-use getopt::Ordering;
 use message::Failure;
 use say::{say_failure, to_stderr, to_stdout};
 
@@ -39,7 +36,9 @@ pub fn main() -> ExitCode {
         Some(_) => Ordering::RequireOrder,
         None => Ordering::Permute,
     };
-    let status = args::parse(&arguments, caller, ordering).and_then(|invocation| carry_out(&invocation));
+    let status = args::parse(&arguments, caller, ordering)
+        .map_err(Failure::CommandLine)
+        .and_then(|invocation| carry_out(&invocation));
     ExitCode::from(status.unwrap_or_else(|failure| {
         say_failure(&failure);
         failure.exit_status()

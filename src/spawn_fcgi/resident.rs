@@ -7,11 +7,11 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
-use super::args::{Request, Style};
 use super::bind::ask_whether_free;
 use super::launch::{Identities, access, warn_without_group};
 use super::message::Failure;
 use super::supervise::{PHP_VARIABLES, Surroundings, configuration, socket_path};
+use crate::cli::spawn_fcgi::args::{Request, Style};
 use crate::os::legacy::{self, Program, c_string};
 use crate::os::users;
 use crate::wire::place::default_runtime_dir;

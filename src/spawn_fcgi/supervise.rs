@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 
 use toml::{Table, Value};
 
-use super::args::{Application, Endpoint, Request, Style};
 use super::bind::numeric_address;
 use super::launch::Identities;
 use super::message::Failure;
+use crate::cli::spawn_fcgi::args::{Application, Endpoint, Request, Style};
 use crate::ids::{Gid, Uid};
 
 /// Variables that fpmd would set for php-cgi, and which are the caller's here.
@@ -242,10 +242,10 @@ fn pool_name(endpoint: &Endpoint, places: &Places<'_>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::args::{Caller, Invocation, parse};
-    use super::super::getopt::Ordering;
     use super::super::identity::Identity;
     use super::*;
+    use crate::cli::spawn_fcgi::args::{Caller, Invocation, parse};
+    use crate::cli::spawn_fcgi::getopt::Ordering;
     use crate::ids::PoolName;
 
     fn request(caller: Caller, line: &str) -> Request {

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use fpmd::cli::spawn_fcgi::usage::OPTIONS;
 use fpmd::spawn_fcgi::quirks::QUIRKS;
-use fpmd::spawn_fcgi::usage::OPTIONS;
 
 fn page() -> String {
     std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("man/spawn-fcgi.1")).unwrap()

@@ -179,7 +179,8 @@ fn cpu(modifier: Option<&str>) -> Result<Cpu, String> {
 fn unit(letter: char, modifier: Option<&str>) -> Result<Unit, String> {
     match modifier {
         None | Some("seconds") => Ok(Unit::Seconds),
-        Some("milli" | "milliseconds") => Ok(Unit::Milliseconds),
+        // php-fpm takes the spellings with one l, too.
+        Some("milli" | "milliseconds" | "mili" | "miliseconds") => Ok(Unit::Milliseconds),
         Some("micro" | "microseconds") => Ok(Unit::Microseconds),
         Some(other) => {
             Err(format!("%{letter} has 'seconds', 'milliseconds' and 'microseconds', not '{other}'"))

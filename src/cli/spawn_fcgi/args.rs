@@ -3,10 +3,10 @@
 //! spawn-fcgi(1).
 
 use std::ffi::OsString;
+use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 
 use super::getopt::{Grammar, Item, Options, Ordering};
-use super::message::Failure;
 use super::number::{int, leading_number, low_bits};
 
 /// The original's option string, and our one addition.
@@ -15,6 +15,33 @@ pub const GRAMMAR: Grammar =
 
 /// The longest path of a Unix socket, bytes; unix(7).
 const UNIX_PATH_MAX: usize = 107;
+
+/// What is wrong with a command line; the sentences are the original's, word for word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// Neither `-f` nor an application behind the options.
+    NoApplication,
+    /// Neither `-p` (or port 0) nor `-s`.
+    NoSocket,
+    /// Both `-p` and `-s`.
+    TwoSockets,
+    /// Something stands behind the port's digits; the number is what was read so far.
+    InvalidPort(u16),
+    /// More than 107 bytes.
+    PathTooLong,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Fault::NoApplication => f.write_str("no FastCGI application given"),
+            Fault::NoSocket => f.write_str("no socket given (use either -p or -s)"),
+            Fault::TwoSockets => f.write_str("either a Unix domain socket or a TCP-port, but not both"),
+            Fault::InvalidPort(port) => write!(f, "invalid port: {port}"),
+            Fault::PathTooLong => f.write_str("path of the Unix domain socket is too long"),
+        }
+    }
+}
 
 /// Who started us, which decides about the options for root only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -145,7 +172,7 @@ struct Draft {
 ///
 /// # Errors
 /// The first fault that is not getopt's.
-pub fn parse(arguments: &[OsString], caller: Caller, ordering: Ordering) -> Result<Invocation, Failure> {
+pub fn parse(arguments: &[OsString], caller: Caller, ordering: Ordering) -> Result<Invocation, Fault> {
     let Some((program, arguments)) = arguments.split_first() else { return Ok(Invocation::Usage(255)) };
     if arguments.is_empty() {
         return Ok(Invocation::Usage(255));
@@ -174,14 +201,14 @@ fn bad_option(program: &OsString, complaint: &str, letter: u8) -> Invocation {
 }
 
 impl Draft {
-    fn set(&mut self, letter: u8, value: OsString) -> Result<(), Failure> {
+    fn set(&mut self, letter: u8, value: OsString) -> Result<(), Fault> {
         let text = value.as_bytes();
         match letter {
             b'p' => {
                 let (number, behind) = leading_number(text, 10);
                 self.port = low_bits(number) as u16;
                 if !behind.is_empty() {
-                    return Err(Failure::InvalidPort(self.port));
+                    return Err(Fault::InvalidPort(self.port));
                 }
             }
             b'M' => self.mode = Some(low_bits(leading_number(text, 8).0)),
@@ -207,18 +234,18 @@ impl Draft {
     }
 
     /// The checks between options, in the original's order.
-    fn finish(self, operands: Vec<OsString>, caller: Caller) -> Result<Request, Failure> {
+    fn finish(self, operands: Vec<OsString>, caller: Caller) -> Result<Request, Fault> {
         let application = match self.shell {
             _ if !operands.is_empty() => Application::Direct(operands),
             Some(path) => Application::Shell(path),
-            None => return Err(Failure::NoApplication),
+            None => return Err(Fault::NoApplication),
         };
         let endpoint = match (self.port, self.unix) {
-            (0, None) => return Err(Failure::NoSocket),
-            (0, Some(path)) if path.len() > UNIX_PATH_MAX => return Err(Failure::PathTooLong),
+            (0, None) => return Err(Fault::NoSocket),
+            (0, Some(path)) if path.len() > UNIX_PATH_MAX => return Err(Fault::PathTooLong),
             (0, Some(path)) => Endpoint::Unix(path),
             (port, None) => Endpoint::Tcp { address: self.address, port },
-            (_, Some(_)) => return Err(Failure::TwoSockets),
+            (_, Some(_)) => return Err(Fault::TwoSockets),
         };
         let style = if self.no_fork { Style::InPlace } else { Style::Fork };
         Ok(Request {
@@ -242,7 +269,7 @@ mod tests {
     use super::super::usage::{OPTIONS, Users};
     use super::*;
 
-    fn read_as(caller: Caller, line: &str) -> Result<Invocation, Failure> {
+    fn read_as(caller: Caller, line: &str) -> Result<Invocation, Fault> {
         let arguments: Vec<OsString> = line.split(' ').map(OsString::from).collect();
         parse(&arguments, caller, Ordering::Permute)
     }
@@ -256,7 +283,7 @@ mod tests {
 
     fn failure(line: &str) -> String {
         match read_as(Caller::Root, line) {
-            Err(failure) => String::from_utf8(failure.text()).unwrap(),
+            Err(fault) => fault.to_string(),
             Ok(invocation) => panic!("{line}: {invocation:?}"),
         }
     }
