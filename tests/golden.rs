@@ -127,6 +127,7 @@ fn routed() -> Snapshot {
         timed_out: 1,
         refused_full: 3,
         refused_late: 2,
+        taken_back: 0,
         retried: 5,
         broken: 4,
         aborted: 6,

@@ -121,6 +121,7 @@ fn gateway_value(gateway: &Gateway, name: &str) -> Option<String> {
         "log_request_stderr" => Some(gateway.log_request_stderr.to_string()),
         "request_slowlog_timeout" => time(gateway.slow.as_ref().map(|slow| slow.after)),
         "request_terminate_timeout" => time(gateway.request_terminate_timeout),
+        "request_finish_timeout" => time(gateway.request_finish_timeout),
         "queue_timeout" => time(gateway.queue_timeout),
         "queue_limit" => Some(gateway.queue_limit.to_string()),
         "request_buffer" => Some(quote(&show_size(gateway.request_buffer))),

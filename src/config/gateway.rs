@@ -15,7 +15,7 @@ use crate::ids::{PoolName, Uid};
 use crate::status::access::Format;
 
 /// Settings of `[pool.NAME]` that need the gateway.
-pub(super) const POOL_ONLY: [&str; 15] = [
+pub(super) const POOL_ONLY: [&str; 16] = [
     "allowed_clients",
     "concurrency",
     "status_path",
@@ -27,6 +27,7 @@ pub(super) const POOL_ONLY: [&str; 15] = [
     "log_request_stderr",
     "request_slowlog_timeout",
     "request_terminate_timeout",
+    "request_finish_timeout",
     "queue_timeout",
     "queue_limit",
     "request_buffer",
@@ -101,6 +102,9 @@ fn settings(report: &mut Report, table: &Table<'_>, pm: Option<&Table<'_>>, arou
         slow: slow_log(report, table, request_terminate_timeout, log),
         log_request_stderr: table.value(report, "log_request_stderr", |report, item| item.flag(report)),
         request_terminate_timeout,
+        request_finish_timeout: table
+            .optional(report, "request_finish_timeout", time_or_never)
+            .unwrap_or(request_terminate_timeout),
         queue_timeout: table.value(report, "queue_timeout", time_or_never),
         queue_limit: table.value(report, "queue_limit", |report, item| item.whole(report)),
         request_buffer: table.value(report, "request_buffer", |report, item| item.size(report)),

@@ -252,6 +252,7 @@ pub const KEYS: &[Key] = &[
     live(Pool, "request_slowlog_timeout", Time, Value("\"0s\""), "After how long a request is slow; 0 is never."),
     later(Pool, "request_slowlog_trace_depth", Whole(1, 1000), "How many stack frames are logged."),
     live(Pool, "request_terminate_timeout", Time, Value("\"0s\""), "After how long a request is ended and its worker replaced; 0 is never."),
+    live(Pool, "request_finish_timeout", Time, Derived("request_terminate_timeout"), "How long a worker may go on after the end of its answer before it is replaced; 0 is for ever."),
     live(Pool, "queue_timeout", Time, Value("\"30s\""), "How long a request may wait for a worker before it is answered with 503; 0 is for ever."),
     live(Pool, "queue_limit", Whole(0, MOST), Value("4096"), "How many requests may wait for a worker; one more is answered with 503."),
     live(Pool, "request_buffer", Size, Value("\"128K\""), "How much of a request body is held in memory; more goes to a file."),

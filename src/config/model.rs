@@ -240,6 +240,8 @@ pub struct Gateway {
     pub log_request_stderr: bool,
     /// How long a request may take from its dispatch.
     pub request_terminate_timeout: Option<Duration>,
+    /// How long a worker may go on after the end of its answer.
+    pub request_finish_timeout: Option<Duration>,
     /// How long a request may wait for a worker.
     pub queue_timeout: Option<Duration>,
     /// How many requests may wait for a worker.

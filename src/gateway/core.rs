@@ -18,6 +18,7 @@ use super::rules::{self, Keeping};
 use super::seam::Seams;
 use super::slab::{Key, Slab};
 use super::slot::{Slot, State};
+use super::tail::Tails;
 use super::upstream::Upstream;
 use crate::event::timer::Timers;
 use crate::ids::{Moment, SlotId};
@@ -78,6 +79,10 @@ pub enum Timer {
     Slot(Key),
     /// Whether workers are done with what nobody waits for.
     Lost,
+    /// Whether workers are done with what comes after their answers.
+    Tail,
+    /// Whether workers have begun with what they were sent.
+    Reception,
     /// The master is told of the load.
     Load,
     /// The pool has stopped for long enough.
@@ -123,6 +128,7 @@ pub struct Gateway {
     /// Counts, and the load.
     pub(super) counters: Report,
     pub(super) keeping: Keeping,
+    pub(super) tails: Tails,
     pub(super) seams: Seams,
     pub(super) phase: Phase,
     /// For the master, in this order.
@@ -179,6 +185,7 @@ impl Gateway {
             timers: Timers::new(),
             counters: Report::default(),
             keeping: Keeping::Unknown(0),
+            tails: Tails::default(),
             seams,
             phase: Phase::Serving,
             outbox: VecDeque::new(),

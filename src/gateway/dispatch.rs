@@ -12,7 +12,7 @@ use super::request::{Passage, Request, Stage, Told};
 use super::rules::{Keeping, READ_AT_ONCE, RESTED, Repeatable};
 use super::slab::Key;
 use super::slot::State;
-use super::upstream::{ID, Upload, Upstream};
+use super::upstream::{Heard, ID, Upload, Upstream};
 use crate::fcgi::body::{BeginRequest, Connection, Role};
 use crate::fcgi::encode;
 use crate::fcgi::record::{RecordType, SAFE_CONTENT};
@@ -105,8 +105,11 @@ impl Gateway {
         }
         if let Some(connection) = self.upstreams.get_mut(upstream) {
             connection.request = Some(at);
+            connection.heard = Heard::Unknown;
+            connection.doubts = 0;
         }
         self.watch_running();
+        self.watch_receptions();
     }
 
     /// Writes head and beginning of the body into `message`.

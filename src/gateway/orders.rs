@@ -33,6 +33,8 @@ impl Gateway {
             }
             ToGateway::Facts(facts) => self.facts = facts,
             ToGateway::Seen { number, sight } => self.seams.journal.seen(number, &sight),
+            ToGateway::Rest { slot, worker, rest } => self.seen_at_rest(slot, worker, rest),
+            ToGateway::TakenBack { slot, worker, outcome } => self.taken_back(slot, worker, outcome),
             ToGateway::Ask { number } => {
                 let mut report = Box::new(self.report());
                 while report.workers.len() > WORKERS_AT_ONCE {
@@ -111,6 +113,7 @@ impl Gateway {
         self.stamp += 1;
         let Some(slot) = self.slots.get_mut(key) else { return };
         slot.closed_until = None;
+        slot.tail = None;
         slot.worker = Some(Worker {
             name,
             state: State::Serving,
@@ -119,6 +122,8 @@ impl Gateway {
             since: self.now,
             start: self.wall,
             freed: self.stamp,
+            answered: self.now,
+            looked_at: self.now,
             last: Last::default(),
         });
         self.timers.set(Timer::Slot(key), None);
@@ -147,6 +152,7 @@ impl Gateway {
         // had still to say, or they wait to be accepted, and its replacement will do that.
         place.worker = None;
         place.lost.clear();
+        place.tail = None;
         for kept in std::mem::take(&mut place.kept) {
             self.upstreams.remove(kept);
         }

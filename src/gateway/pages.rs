@@ -193,6 +193,7 @@ mod tests {
             request_buffer: 0,
             response_buffer: 0,
             request_terminate_timeout: None,
+            request_finish_timeout: None,
             request_slowlog_timeout: None,
             max_requests: 0,
             max_requests_jitter: 0,

@@ -44,7 +44,7 @@ impl Gateway {
 
     /// Reads what a worker has sent: until a read comes short, or, with `to_the_end`, until there is nothing more.
     pub(super) fn read_upstream(&mut self, key: Key, buffer: &mut [u8], to_the_end: bool) {
-        while let Some(upstream) = self.upstreams.get_mut(key).filter(|upstream| !upstream.paused) {
+        while let Some(upstream) = self.upstreams.get_mut(key).filter(|upstream| upstream.is_read()) {
             let at = upstream.relay.prepare(buffer);
             match upstream.stream.read(&mut buffer[at..]) {
                 Ok(0) => return self.upstream_lost(key),
@@ -145,13 +145,15 @@ impl Gateway {
         let mut serving = false;
         if let Some(worker) = &mut slot.worker {
             worker.freed = self.stamp;
+            worker.answered = self.now;
             serving = worker.state == State::Serving;
         }
-        if clean && serving && self.keeping != Keeping::No {
+        if clean && serving && self.keeping != Keeping::No && self.tails.may_keep() {
             slot.kept.push(key);
         } else {
             self.upstreams.remove(key);
         }
+        self.begin_tail(slot_key);
         self.recount(slot_key);
     }
 

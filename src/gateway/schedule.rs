@@ -140,6 +140,8 @@ impl Gateway {
                 self.feed();
             }
             Timer::Lost => self.look_for_lost(),
+            Timer::Tail => self.look_at_tails(),
+            Timer::Reception => self.look_at_receptions(),
             Timer::Load => {} // the load is told before every wait
             Timer::Stop => self.stop_serving(),
         }
@@ -292,7 +294,7 @@ impl Gateway {
     }
 
     /// Has the master end the worker of a slot, if it is this one still and the master was not told before.
-    fn doom(&mut self, slot_key: Key, worker_id: crate::ids::WorkerId, reason: String) -> Told {
+    pub(super) fn doom(&mut self, slot_key: Key, worker_id: crate::ids::WorkerId, reason: String) -> Told {
         let mut told = Told::No;
         let worker = self.slots.get_mut(slot_key).and_then(|slot| slot.worker.as_mut());
         let same = |worker: &&mut super::slot::Worker| worker.name.worker == worker_id;
@@ -340,6 +342,7 @@ impl Gateway {
         if self.now.since(self.born) > HERITAGE {
             return;
         }
+        self.look_at_heir(key);
         let Some(held) = self.held_by_worker(key) else { return };
         let Some(slot) = self.slots.get_mut(key) else { return };
         let ours = slot.active as usize + slot.kept.len();

@@ -7,6 +7,7 @@ use super::finished::{Shown, WorkerName};
 use super::request::{Request, Told};
 use super::rules::Candidate;
 use super::slab::Key;
+use super::tail::Tail;
 use crate::ids::{Moment, SlotId};
 use crate::os::clock::WallTime;
 use crate::os::procfs::CpuTimes;
@@ -30,6 +31,8 @@ pub struct Slot {
     pub active: u32,
     /// Requests that nobody waits for any more, but on which the worker may be at work still: when each began.
     pub lost: Vec<Moment>,
+    /// Its worker goes on with something after the end of its answer.
+    pub tail: Option<Tail>,
     /// Nothing is sent there until then: it refused, or its worker has most likely ended.
     pub closed_until: Option<Moment>,
     /// As it was counted last.
@@ -62,6 +65,10 @@ pub struct Worker {
     pub start: WallTime,
     /// When it last became idle: a number that grows.
     pub freed: u64,
+    /// When it last answered to the end.
+    pub answered: Moment,
+    /// When the master was last asked what it does.
+    pub looked_at: Moment,
     /// Its last request.
     pub last: Last,
 }
@@ -100,6 +107,7 @@ impl Slot {
             kept: Vec::new(),
             active: 0,
             lost: Vec::new(),
+            tail: None,
             closed_until: None,
             counted: Counted::default(),
         }
@@ -107,7 +115,7 @@ impl Slot {
 
     /// Requests that keep its worker from others.
     pub fn load(&self) -> u32 {
-        self.active + self.lost.len() as u32
+        self.active + self.lost.len() as u32 + u32::from(self.tail.is_some())
     }
 
     /// How it counts now, where its worker may have `concurrency` requests at once.
@@ -125,8 +133,8 @@ impl Slot {
 
     /// What the worker does.
     pub fn activity(&self) -> ProcessState {
-        match (self.active, self.lost.len()) {
-            (0, 0) => ProcessState::Idle,
+        match (self.active, self.load()) {
+            (_, 0) => ProcessState::Idle,
             (0, _) => ProcessState::Finishing,
             (_, _) => ProcessState::Running,
         }
@@ -213,6 +221,8 @@ mod tests {
             since: Moment(Duration::ZERO),
             start: WallTime { seconds: 0, micros: 0 },
             freed: 0,
+            answered: Moment(Duration::ZERO),
+            looked_at: Moment(Duration::ZERO),
             last: Last::default(),
         };
         Slot { worker: Some(worker), ..Slot::new(SlotId(0), PathBuf::new()) }

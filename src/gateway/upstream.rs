@@ -37,8 +37,23 @@ pub struct Upstream {
     pub idle_since: Moment,
     /// What the event loop watches for.
     pub interest: Interest,
+    /// Whether the worker has begun with the request.
+    pub heard: Heard,
+    /// Times that this was looked into for the current request.
+    pub doubts: u8,
     /// Whether it is read from; not while its client has no room for more.
     pub paused: bool,
+}
+
+/// Whether a worker has begun with a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Heard {
+    /// Nobody has asked: it is too early.
+    Unknown,
+    /// It does not seem so: the master takes the request back if it can. Until it has said so, the connection is left alone.
+    Doubtful,
+    /// It has, or will in its own time.
+    Yes,
 }
 
 /// How far a request's body is.
@@ -70,8 +85,15 @@ impl Upstream {
             served: 0,
             idle_since: now,
             interest: Interest::None,
+            heard: Heard::Unknown,
+            doubts: 0,
             paused: false,
         }
+    }
+
+    /// Whether what the worker says is read.
+    pub fn is_read(&self) -> bool {
+        !self.paused && self.heard != Heard::Doubtful
     }
 
     /// Whether all of the request is sent.

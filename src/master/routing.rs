@@ -16,10 +16,11 @@ use crate::event;
 use crate::event::token::Token;
 use crate::ids::{ExitStatus, Generation, Pid, PoolName, SlotId, WorkerId};
 use crate::log::capture::{Capture, Form, Limits, Source, Stream};
+use crate::os::activity::{self, Observer, Way};
 use crate::os::socket::Listener;
 use crate::os::{clock, inspect};
 use crate::supervise::event::{Event, WorkerCommand};
-use crate::wire::gateway::{FromGateway, Sight, ToGateway, VERSION};
+use crate::wire::gateway::{FromGateway, Rest, Sight, TakenBack, ToGateway, VERSION};
 
 /// How long changed numbers may wait to be told to a gateway: a thousand starts are told at once.
 const FACTS_PAUSE: Duration = Duration::from_millis(100);
@@ -178,6 +179,14 @@ impl Master {
                 };
                 self.gateways.tell(pool, &ToGateway::Seen { number, sight });
             }
+            FromGateway::Look { slot, worker } => {
+                let rest = self.rest(pool, slot, worker);
+                self.gateways.tell(pool, &ToGateway::Rest { slot, worker, rest });
+            }
+            FromGateway::TakeBack { slot, worker, kept } => {
+                let outcome = self.take_back(pool, slot, worker, kept);
+                self.gateways.tell(pool, &ToGateway::TakenBack { slot, worker, outcome });
+            }
             // Pools are static: their number of workers does not follow demand.
             FromGateway::Load(_) => {}
             FromGateway::Workers { number, workers } => self.inquiries.note_workers(number, pool, workers),
@@ -190,6 +199,38 @@ impl Master {
     fn stage(&self, pool: &PoolName, slot: SlotId, worker: WorkerId) -> Option<Stage> {
         let occupant = self.slots.occupant(pool, slot)?;
         (occupant.worker == worker).then_some(occupant.stage)
+    }
+
+    /// What the worker does that has answered to the end.
+    fn rest(&self, pool: &PoolName, slot: SlotId, worker: WorkerId) -> Rest {
+        match (self.stage(pool, slot, worker), self.on_slot(worker), self.slots.listener(pool, slot)) {
+            (Some(_), Some((_, _, pid)), Some(listener)) => match Observer::rest(listener, pid) {
+                activity::Rest::Waiting => Rest::Waiting,
+                activity::Rest::AtWork => Rest::AtWork,
+                activity::Rest::Unknown => Rest::Unknown,
+            },
+            // It has ended, and its gateway hears of that too.
+            (_, _, _) => Rest::AtWork,
+        }
+    }
+
+    /// Takes the one request from a worker that it has not begun with.
+    fn take_back(&mut self, pool: &PoolName, slot: SlotId, worker: WorkerId, kept: Option<u64>) -> TakenBack {
+        let (Some(_), Some((_, _, pid)), Some(listener)) =
+            (self.stage(pool, slot, worker), self.on_slot(worker), self.slots.listener(pool, slot))
+        else {
+            return TakenBack::Begun;
+        };
+        let way = kept.map_or(Way::New, Way::Kept);
+        match self.observer.take_back(listener, pid, way) {
+            Ok(activity::TakenBack::Taken) => TakenBack::Taken,
+            Ok(activity::TakenBack::Begun) => TakenBack::Begun,
+            Ok(activity::TakenBack::Unknown) => TakenBack::Unknown,
+            Err(error) => {
+                log::debug!("[pool {pool}] {error}");
+                TakenBack::Unknown
+            }
+        }
     }
 
     fn command(&mut self, worker: WorkerId, command: WorkerCommand) {

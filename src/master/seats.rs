@@ -7,7 +7,7 @@ use super::listeners::{ListenerId, Listeners};
 use super::slots::{Slots, Stage, Taken};
 use crate::config::model::{Dispatch, Pool};
 use crate::ids::{ExitStatus, Generation, Pid, PoolName, Signal, SlotId, WorkerId};
-use crate::os::activity::{Observation, StopOutcome};
+use crate::os::activity::{Observation, Observer, Rest, StopOutcome};
 use crate::os::socket::Listener;
 use crate::os::{clock, signal};
 use crate::status::snapshot::Activity;
@@ -111,6 +111,8 @@ impl Master {
         let (pool, slot, pid) = self.on_slot(id)?;
         let busy = Event::Observed { worker: id, activity: Activity::Busy };
         match stage {
+            // Its last client has the answer, and it goes on.
+            Stage::Drained if self.is_finishing(&pool, slot, pid) => Some(busy),
             Stage::Drained => Some(match signal::send(pid, signal) {
                 Ok(_) => Event::StopSent { worker: id },
                 Err(error) => {
@@ -127,6 +129,11 @@ impl Master {
             }
             Stage::Draining { .. } | Stage::Starting => Some(busy),
         }
+    }
+
+    /// Whether a worker without a request is at something else.
+    fn is_finishing(&self, pool: &PoolName, slot: SlotId, pid: Pid) -> bool {
+        self.slots.listener(pool, slot).is_some_and(|listener| Observer::rest(listener, pid) == Rest::AtWork)
     }
 
     fn stop_if_seen_idle(&mut self, id: WorkerId, signal: Signal) -> Option<Event> {

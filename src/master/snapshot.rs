@@ -182,6 +182,7 @@ fn gateway_snapshot(report: &Report, pid: Pid, queue_limit: u32) -> GatewaySnaps
         refused_full: report.refused_full,
         refused_late: report.refused_late,
         retried: report.retried,
+        taken_back: report.taken_back,
         broken: report.broken,
         aborted: report.aborted,
         server_errors: report.server_errors,

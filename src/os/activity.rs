@@ -4,6 +4,7 @@
 //! (`/proc/PID/fd`), and what each thread waits for (`wait`). Children of a worker count with it: flup's forking server and
 //! php-cgi with PHP_FCGI_CHILDREN accept in them. Nothing here knows a protocol, and nothing decides whom to stop.
 
+mod rest;
 pub(in crate::os) mod wait;
 
 use std::borrow::Borrow;
@@ -13,6 +14,7 @@ use std::time::Duration;
 use nix::sched::sched_yield;
 use nix::sys::stat::fstat;
 
+pub use self::rest::{Rest, TakenBack, Way};
 use self::wait::Wait;
 use super::clock;
 use super::procfs::{self, State};
@@ -390,7 +392,7 @@ impl Descriptors {
 
 #[cfg(test)]
 mod tests {
-    mod workers;
+    pub(super) mod workers;
 
     use std::collections::HashSet;
     use std::io::{Read, Write};

@@ -193,7 +193,7 @@ fn peer(socket: BorrowedFd<'_>) -> Option<String> {
 }
 
 /// A duplicate of another process's descriptor, to ask the kernel about it.
-fn borrow_descriptor(pid: Pid, fd: i32) -> Result<OwnedFd, Errno> {
+pub(super) fn borrow_descriptor(pid: Pid, fd: i32) -> Result<OwnedFd, Errno> {
     // SAFETY: pidfd_open(2) takes two integers.
     let process = Errno::result(unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) })?;
     // SAFETY: the kernel has just made this descriptor for us, and nobody else knows its number.

@@ -26,13 +26,15 @@ const BY_FAMILY: u16 = 20;
 /// `NLM_F_REQUEST`, and with it `NLM_F_ROOT | NLM_F_MATCH` for a dump.
 const REQUEST: u16 = 0x001;
 const DUMP: u16 = 0x301;
-/// `UDIAG_SHOW_NAME`, `UDIAG_SHOW_VFS` and `UDIAG_SHOW_RQLEN`: what to tell of a Unix socket.
+/// `UDIAG_SHOW_NAME`, `UDIAG_SHOW_VFS`, `UDIAG_SHOW_PEER` and `UDIAG_SHOW_RQLEN`: what to tell of a Unix socket.
 const SHOW_NAME: u32 = 0x01;
 const SHOW_FILE: u32 = 0x02;
+const SHOW_PEER: u32 = 0x04;
 const SHOW_QUEUE: u32 = 0x10;
-/// `UNIX_DIAG_NAME`, `UNIX_DIAG_VFS` and `UNIX_DIAG_RQLEN`: where it is told.
+/// `UNIX_DIAG_NAME`, `UNIX_DIAG_VFS`, `UNIX_DIAG_PEER` and `UNIX_DIAG_RQLEN`: where it is told.
 const NAME: u16 = 0;
 const FILE: u16 = 1;
+const PEER: u16 = 2;
 const QUEUE: u16 = 4;
 /// Bytes of `struct unix_diag_msg` and of `struct inet_diag_msg`, in front of the attributes.
 const UNIX_MESSAGE: usize = 16;
@@ -67,6 +69,17 @@ pub struct Queue {
     pub limit: u32,
     /// How this was found: `sock_diag` or `TCP_INFO`.
     pub method: &'static str,
+}
+
+/// What a peer has done with what it was sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reception {
+    /// It has not even accepted the connection.
+    NotAccepted,
+    /// It has not read a byte of it.
+    NotRead,
+    /// It has read some of it.
+    Begun,
 }
 
 /// Inode numbers of accepted connections.
@@ -154,6 +167,35 @@ impl SockDiag {
                 .is_some_and(|file| (u32_at(file, 0), u32_at(file, 4)) == (Some(inode as u32), Some(device)));
         })?;
         Ok(found)
+    }
+
+    /// What the peer of a connected Unix stream socket has done with the last `sent` bytes that it was sent; `None` for a
+    /// socket that is not connected.
+    ///
+    /// # Errors
+    /// The kernel's answer.
+    pub fn reception(&mut self, stream: BorrowedFd<'_>, sent: u64) -> Result<Option<Reception>, Error> {
+        let failed = |errno| Error { what: "look at a connection", errno };
+        let inode = fstat(stream).map_err(failed)?.st_ino as u32;
+        let (mut peer, mut unread) = (None, None);
+        self.ask(REQUEST, &unix_request(u32::MAX, inode, SHOW_PEER | SHOW_QUEUE), |message| {
+            peer = unix_attribute(message, PEER).and_then(|value| u32_at(value, 0));
+            // Memory of messages that the peer has not read to their end.
+            unread = unix_attribute(message, QUEUE).and_then(|value| u32_at(value, 4));
+        })?;
+        match (peer, unread) {
+            (None, _) => return Ok(None),
+            (Some(_), Some(0)) => return Ok(Some(Reception::Begun)),
+            // A socket that nobody has accepted has no inode yet.
+            (Some(0), _) => return Ok(Some(Reception::NotAccepted)),
+            (Some(inode), _) => peer = Some(inode),
+        }
+        let mut waiting = None;
+        self.ask(REQUEST, &unix_request(u32::MAX, peer.unwrap_or(0), SHOW_QUEUE), |message| {
+            waiting = unix_attribute(message, QUEUE).and_then(|value| u32_at(value, 0));
+        })?;
+        let all = waiting.is_some_and(|waiting| u64::from(waiting) >= sent);
+        Ok(Some(if all { Reception::NotRead } else { Reception::Begun }))
     }
 
     fn accepted_unix(&mut self, names: &HashSet<Vec<u8>>, inodes: &mut Inodes) -> Result<(), Error> {
@@ -352,6 +394,28 @@ mod tests {
         drop(one);
         assert_eq!(accepted(&listener), Inodes::from([inode(&two)]));
         assert_eq!(diag.queue(&listener).unwrap().unwrap().pending, 1);
+    }
+
+    #[test]
+    fn what_a_peer_has_read_is_told_to_the_byte() {
+        use std::io::{Read, Write};
+        let dir = TempDir::new();
+        let listener = UnixListener::bind(dir.join("x.sock")).unwrap();
+        let mut client = UnixStream::connect(dir.join("x.sock")).unwrap();
+        let mut diag = SockDiag::open().unwrap();
+        client.write_all(b"12345678").unwrap();
+        let mut seen = |client: &UnixStream, sent| diag.reception(client.as_fd(), sent).unwrap();
+        assert_eq!(seen(&client, 8), Some(Reception::NotAccepted));
+        let (mut server, _) = listener.accept().unwrap();
+        assert_eq!(seen(&client, 8), Some(Reception::NotRead));
+        server.read_exact(&mut [0; 1]).unwrap();
+        assert_eq!(seen(&client, 8), Some(Reception::Begun));
+        server.read_exact(&mut [0; 7]).unwrap();
+        assert_eq!(seen(&client, 8), Some(Reception::Begun));
+        client.write_all(b"next").unwrap();
+        assert_eq!(seen(&client, 4), Some(Reception::NotRead));
+        drop(server);
+        assert_eq!(seen(&client, 4), Some(Reception::Begun), "it is thrown away, and not unread");
     }
 
     #[test]

@@ -136,6 +136,16 @@ impl Listener {
         matches!(poll(&mut polled, PollTimeout::ZERO), Ok(1))
     }
 
+    /// Takes the next connection; waits for one where none is pending.
+    ///
+    /// # Errors
+    /// As accept(2) has them.
+    pub fn accept(&self) -> Result<OwnedFd, Errno> {
+        let raw = sys::accept4(self.fd.as_raw_fd(), SockFlag::SOCK_CLOEXEC)?;
+        // SAFETY: the kernel has just made this descriptor for us, and nobody else knows its number.
+        Ok(unsafe { OwnedFd::from_raw_fd(raw) })
+    }
+
     /// Sets the socket back to blocking; see [`make_blocking`].
     ///
     /// # Errors

@@ -102,6 +102,9 @@ pub struct GatewaySnapshot {
     pub refused_late: u64,
     /// Requests sent to another worker after the first one failed.
     pub retried: u64,
+    /// Requests that were taken from a worker that was at work after an earlier one.
+    #[serde(default)]
+    pub taken_back: u64,
     /// Requests whose worker ended before its answer was complete.
     pub broken: u64,
     /// Requests whose client left before the answer.

@@ -86,6 +86,24 @@ pub enum ToGateway {
         /// What the master saw.
         sight: Sight,
     },
+    /// The answer to `Look`.
+    Rest {
+        /// Which slot.
+        slot: SlotId,
+        /// Which worker.
+        worker: WorkerId,
+        /// What it does.
+        rest: Rest,
+    },
+    /// The answer to `TakeBack`.
+    TakenBack {
+        /// Which slot.
+        slot: SlotId,
+        /// Which worker.
+        worker: WorkerId,
+        /// Whether the worker will never see the request.
+        outcome: TakenBack,
+    },
     /// Answer with `Report` and this number.
     Ask {
         /// Comes back in the report.
@@ -143,6 +161,24 @@ pub enum FromGateway {
         /// Which worker.
         worker: WorkerId,
     },
+    /// The worker has answered to the end: look whether it waits for its next request and answer with `Rest`.
+    Look {
+        /// Which slot.
+        slot: SlotId,
+        /// Which worker.
+        worker: WorkerId,
+    },
+    /// The worker seems to be at work on something else and has not begun to read the one request that it was sent: take
+    /// that from it, if it is so, and answer with `TakenBack`.
+    TakeBack {
+        /// Which slot.
+        slot: SlotId,
+        /// Which worker.
+        worker: WorkerId,
+        /// The request's length, bytes, where it is on a connection that the worker had before; `None` where it is on one
+        /// that waits to be accepted.
+        kept: Option<u64>,
+    },
     /// Demand, whenever the queue becomes empty or non-empty or the idle count reaches or leaves 0.
     Load(Load),
     /// Workers of a report that are too many for one packet; comes before it, as often as it takes.
@@ -186,6 +222,9 @@ pub struct Settings {
     pub response_buffer: u64,
     /// How long a request may take from its dispatch.
     pub request_terminate_timeout: Option<Duration>,
+    /// How long a worker may go on after the end of an answer.
+    #[serde(default)]
+    pub request_finish_timeout: Option<Duration>,
     /// After how long from its dispatch a request is slow.
     pub request_slowlog_timeout: Option<Duration>,
     /// Requests after which a worker is replaced; 0 is never.
@@ -259,6 +298,30 @@ pub struct Sight {
     pub trace: Vec<String>,
 }
 
+/// What a worker that owes nobody an answer does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Rest {
+    /// It waits for a request.
+    Waiting,
+    /// Something else.
+    AtWork,
+    /// Nobody may look.
+    Unknown,
+}
+
+/// What became of a request that was to be taken back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TakenBack {
+    /// The worker will never see it.
+    Taken,
+    /// The worker has begun with it, or is about to.
+    Begun,
+    /// It cannot be taken from this worker, nor from any other of the pool.
+    Unknown,
+}
+
 /// Demand at one moment.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Load {
@@ -297,6 +360,9 @@ pub struct Report {
     pub refused_protocol: u64,
     /// Requests sent to another worker after the first one failed.
     pub retried: u64,
+    /// Requests taken from a worker that was still at work after an earlier one, before it had begun with them.
+    #[serde(default)]
+    pub taken_back: u64,
     /// Requests whose worker ended before its answer was complete.
     pub broken: u64,
     /// Requests whose client left before the answer.

@@ -55,6 +55,7 @@ pub fn settings() -> Settings {
         request_buffer: 64 * 1024,
         response_buffer: 64 * 1024,
         request_terminate_timeout: None,
+        request_finish_timeout: None,
         request_slowlog_timeout: None,
         max_requests: 0,
         max_requests_jitter: 0,

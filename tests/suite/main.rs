@@ -7,6 +7,7 @@
 mod bad_input;
 mod ctl;
 mod environment;
+mod finishing;
 mod first_run;
 mod fronts;
 mod gateway_life;

@@ -69,6 +69,7 @@ pub fn wire(
         request_buffer: gateway.request_buffer,
         response_buffer: gateway.response_buffer,
         request_terminate_timeout: gateway.request_terminate_timeout,
+        request_finish_timeout: gateway.request_finish_timeout,
         request_slowlog_timeout: gateway.slow.as_ref().map(|slow| slow.after),
         max_requests: u64::from(pool.pm.max_requests),
         max_requests_jitter: u64::from(gateway.max_requests_jitter),

@@ -13,7 +13,7 @@ use crate::os::testing::{TempDir, pause};
 
 /// Answers lines: `echo X` by X, `work` by nothing until `$ARGV[0]`, a fifo, is opened by someone. One connection at a
 /// time, in accept.
-pub(super) const BLOCKING: &str = r#"
+pub(in crate::os::activity) const BLOCKING: &str = r#"
     while (accept(my $peer, STDIN)) {
         $peer->autoflush(1);
         while (my $line = <$peer>) {
@@ -23,7 +23,7 @@ pub(super) const BLOCKING: &str = r#"
     }"#;
 
 /// The same lines, behind select as in flup.
-pub(super) const SELECTING: &str = r#"
+pub(in crate::os::activity) const SELECTING: &str = r#"
     while (1) {
         my $set = ''; vec($set, 0, 1) = 1;
         next unless select($set, undef, undef, 1) > 0;
@@ -68,15 +68,15 @@ const FORKING: &str = r#"
     1 while wait > 0;"#;
 
 /// A worker that is ended with the test, and its children with it.
-pub(super) struct Worker(pub(super) Child);
+pub(in crate::os::activity) struct Worker(pub(super) Child);
 
 impl Worker {
-    pub(super) fn start(command: &mut Command, listener: &Listener) -> Worker {
+    pub(in crate::os::activity) fn start(command: &mut Command, listener: &Listener) -> Worker {
         let socket = listener.as_fd().try_clone_to_owned().unwrap();
         Worker(command.stdin(Stdio::from(socket)).stdout(Stdio::null()).spawn().unwrap())
     }
 
-    pub(super) fn pid(&self) -> Pid {
+    pub(in crate::os::activity) fn pid(&self) -> Pid {
         Pid::new(self.0.id() as i32).unwrap()
     }
 }
@@ -90,13 +90,13 @@ impl Drop for Worker {
     }
 }
 
-pub(super) struct Fixture {
-    pub(super) dir: TempDir,
-    pub(super) listeners: Vec<Listener>,
+pub(in crate::os::activity) struct Fixture {
+    pub(in crate::os::activity) dir: TempDir,
+    pub(in crate::os::activity) listeners: Vec<Listener>,
 }
 
 impl Fixture {
-    pub(super) fn new() -> Fixture {
+    pub(in crate::os::activity) fn new() -> Fixture {
         let dir = TempDir::new();
         let address = ListenAddress::Unix(dir.join("x.sock"));
         let settings = SocketSettings {
@@ -110,23 +110,23 @@ impl Fixture {
         Fixture { listeners: vec![Listener::open(&address, &settings).unwrap()], dir }
     }
 
-    pub(super) fn path(&self) -> PathBuf {
+    pub(in crate::os::activity) fn path(&self) -> PathBuf {
         self.dir.join("x.sock")
     }
 
-    pub(super) fn perl(&self, program: &str) -> Worker {
+    pub(in crate::os::activity) fn perl(&self, program: &str) -> Worker {
         let fifo = self.dir.join("fifo");
         let mut command = Command::new("perl");
         Worker::start(command.args(["-MIO::Handle", "-e", program]).arg(fifo), &self.listeners[0])
     }
 
-    pub(super) fn client(&self) -> UnixStream {
+    pub(in crate::os::activity) fn client(&self) -> UnixStream {
         let client = UnixStream::connect(self.path()).unwrap();
         client.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         client
     }
 
-    pub(super) fn wait_for(&self, worker: &Worker, activity: Activity, connections: u32) {
+    pub(in crate::os::activity) fn wait_for(&self, worker: &Worker, activity: Activity, connections: u32) {
         let mut observer = Observer::new();
         wait_until(|| {
             let seen = observer.observe(&self.listeners, worker.pid());
@@ -151,7 +151,7 @@ fn wait_until(mut check: impl FnMut() -> Result<(), String>) {
     }
 }
 
-pub(super) fn echo(client: &mut UnixStream, word: &str) -> Result<String, String> {
+pub(in crate::os::activity) fn echo(client: &mut UnixStream, word: &str) -> Result<String, String> {
     client.write_all(format!("echo {word}\n").as_bytes()).map_err(|error| format!("write: {error}"))?;
     let mut answer = String::new();
     let mut reader = BufReader::new(client);
@@ -159,7 +159,7 @@ pub(super) fn echo(client: &mut UnixStream, word: &str) -> Result<String, String
     Ok(answer.trim_end().to_owned())
 }
 
-pub(super) fn installed(program: &str) -> bool {
+pub(in crate::os::activity) fn installed(program: &str) -> bool {
     let found = Command::new(program).arg("--version").stdin(Stdio::null()).output().is_ok();
     if !found {
         println!("skipped: {program} is not installed");

@@ -1,0 +1,137 @@
+//! Whether workers begin with what they are sent. A request that stays unread was sent to a worker that is at work on
+//! something else, whatever it seemed to be: the master takes it back, unread as it is, and it is given to the next idle one.
+
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use super::core::{Gateway, Timer, Token};
+use super::slab::Key;
+use super::slot::State;
+use super::tail::{BRIEF, Tail, Trust};
+use super::upstream::{Heard, Upstream};
+use crate::ids::{Moment, SlotId, WorkerId};
+use crate::os::sockdiag::{Reception, SockDiag};
+use crate::wire::gateway::{FromGateway, TakenBack};
+
+/// A request that is unread for so long is doubtful.
+const UNREAD: Duration = Duration::from_millis(10);
+
+/// A request that the master was asked to take back is left to its worker this long after its dispatch.
+const DOUBT: Duration = Duration::from_millis(500);
+
+/// It is doubled for each time that it could not be taken back, up to so often.
+const DOUBTS: u8 = 7;
+
+impl Gateway {
+    /// Has it looked at soon whether workers have begun with what they were sent.
+    pub(super) fn watch_receptions(&mut self) {
+        let tails = &mut self.tails;
+        if !tails.listens && self.settings.concurrency == 1 && tails.trust != Trust::Blind {
+            tails.listens = true;
+            self.timers.set(Timer::Reception, Some(self.now.after(UNREAD)));
+        }
+    }
+
+    /// Looks at requests that workers may not have begun with.
+    pub(super) fn look_at_receptions(&mut self) {
+        self.tails.listens = false;
+        let (now, mut next, mut late) = (self.now, None, Vec::new());
+        for (key, upstream) in self.upstreams.iter() {
+            let patience = match upstream.heard {
+                Heard::Unknown => UNREAD * (1 << upstream.doubts.min(DOUBTS)),
+                Heard::Doubtful => DOUBT * (1 << upstream.doubts.min(DOUBTS)),
+                Heard::Yes => continue,
+            };
+            let request = upstream.request.and_then(|at| self.requests.get(at));
+            let Some(since) = request.and_then(|request| request.dispatched) else { continue };
+            let due = since.after(patience);
+            if due <= now {
+                late.push(key);
+            } else {
+                next = Some(next.map_or(due, |next: Moment| next.min(due)));
+            }
+        }
+        for key in late {
+            self.look_at_reception(key);
+            next = next.or(Some(now.after(DOUBT)));
+        }
+        if let Some(next) = next {
+            self.tails.listens = true;
+            self.timers.set(Timer::Reception, Some(next));
+        }
+    }
+
+    fn look_at_reception(&mut self, key: Key) {
+        let unread = self.is_unread(key);
+        let Some(upstream) = self.upstreams.get_mut(key) else { return };
+        if upstream.heard == Heard::Doubtful {
+            // The master does not answer.
+            upstream.heard = Heard::Yes;
+            return self.again.push(Token::Upstream(key));
+        }
+        let serves = |worker: &&super::slot::Worker| worker.state != State::Doomed;
+        let worker = self.slots.get(upstream.slot).and_then(|slot| slot.worker.as_ref()).filter(serves);
+        match worker {
+            Some(worker) if unread => {
+                upstream.heard = Heard::Doubtful;
+                let kept = (upstream.served > 0).then_some(upstream.written);
+                let (slot, worker) = (worker.name.slot, worker.name.worker);
+                self.outbox.push_back(FromGateway::TakeBack { slot, worker, kept });
+            }
+            Some(_) | None => upstream.heard = Heard::Yes,
+        }
+    }
+
+    /// Whether a worker has not read a byte of its request, all of which is sent.
+    fn is_unread(&mut self, key: Key) -> bool {
+        let Some(upstream) = self.upstreams.get(key) else { return false };
+        let answered = upstream.request.and_then(|at| self.requests.get(at));
+        if !upstream.is_sent() || answered.is_none_or(|request| request.answer.any() > 0) {
+            return false;
+        }
+        if self.diag.is_none() {
+            self.diag = SockDiag::open().ok();
+        }
+        let reception =
+            self.diag.as_mut().map(|diag| diag.reception(upstream.stream.as_fd(), upstream.written));
+        matches!(reception, Some(Ok(Some(Reception::NotAccepted | Reception::NotRead))))
+    }
+
+    /// Whether a request could be taken back.
+    pub(super) fn taken_back(&mut self, slot: SlotId, worker: WorkerId, outcome: TakenBack) {
+        let Some(key) = self.places.get(&slot).copied() else { return };
+        let doubtful = |upstream: &Upstream| upstream.slot == key && upstream.heard == Heard::Doubtful;
+        let Some(upstream) = self.upstreams.keys(doubtful).first().copied() else { return };
+        if outcome == TakenBack::Unknown {
+            self.tails.trust = Trust::Blind;
+        }
+        if outcome != TakenBack::Taken {
+            if let Some(upstream) = self.upstreams.get_mut(upstream) {
+                // One that got no time to stop is asked again.
+                upstream.heard = Heard::Unknown;
+                upstream.doubts = upstream.doubts.saturating_add(1);
+            }
+            self.again.push(Token::Upstream(upstream));
+            return self.watch_receptions();
+        }
+        let request = self.upstreams.remove(upstream).and_then(|upstream| upstream.request);
+        let now = self.now;
+        if let Some(slot) = self.slots.get_mut(key) {
+            slot.active -= 1;
+            if let Some(known) = slot.worker.as_mut().filter(|known| known.name.worker == worker) {
+                known.served = known.served.saturating_sub(1);
+                slot.tail = Some(Tail::proven(known.answered, now));
+            }
+        }
+        self.counters.taken_back += 1;
+        self.recount(key);
+        if let Some(at) = request {
+            if let Some(request) = self.requests.get_mut(at) {
+                request.attempts = request.attempts.saturating_sub(1);
+            }
+            self.put_back(at);
+        }
+        self.look_no_later_than(now.after(BRIEF));
+        self.feed();
+    }
+}
