@@ -61,6 +61,7 @@ pub(super) fn global_value(global: &Global, name: &str) -> Option<String> {
         "runtime_dir" => Some(path(&global.runtime_dir)),
         "gateway_user" => global.gateway_user.as_ref().map(|user| quote(&user.name)),
         "process_max" => Some(global.process_max.to_string()),
+        "reload_surge" => Some(global.reload_surge.to_string()),
         "process_control_timeout" => Some(quote(&show_duration(global.process_control_timeout))),
         _ => None,
     }

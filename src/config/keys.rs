@@ -211,7 +211,7 @@ pub const KEYS: &[Key] = &[
     fixed("the sockets of workers that run belong to it", key(Global, "gateway_user", Name, Derived("fpmd, else nobody, for root; fpmd's own user for others"), "User that gateways run as.")),
     live(Global, "process_max", Whole(0, MOST), Value("0"), "How many workers all pools together may have; 0 is no limit."),
     live(Global, "process_control_timeout", Time, Value("\"5s\""), "How long a worker that got its stop signal may take before SIGKILL."),
-    later(Global, "reload_surge", Whole(1, MOST), "How many workers a reload may start beyond max_children."),
+    live(Global, "reload_surge", Whole(1, MOST), Value("32"), "How many processes reloads may have beyond the workers that there should be, in all pools together."),
 
     routed(Pool, "listen", Listen, Required, "Where the pool listens: a path, an address with a port, a port, @NAME, systemd:NAME, or an array of them."),
     live(Pool, "listen_backlog", Whole(1, 2_147_483_647), Value("4096"), "How many connections may wait to be accepted; the kernel caps it at net.core.somaxconn."),

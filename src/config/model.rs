@@ -47,6 +47,8 @@ pub struct Global {
     pub process_max: u32,
     /// How long a worker that got its `stop_signal` may take before SIGKILL.
     pub process_control_timeout: Duration,
+    /// How many processes reloads may have beyond the workers that there should be, in all pools together; at least 1.
+    pub reload_surge: u32,
 }
 
 /// Where log lines go.

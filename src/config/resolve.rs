@@ -207,6 +207,7 @@ fn global(context: &mut Context<'_>, table: &Table<'_>) -> Global {
         process_max: table.value(report, "process_max", |report, item| item.whole(report)),
         process_control_timeout: table
             .value(report, "process_control_timeout", |report, item| item.time(report)),
+        reload_surge: table.value(report, "reload_surge", |report, item| item.whole(report)),
         runtime_dir,
     };
     claim_control_socket(context, table, &global);

@@ -8,6 +8,7 @@ use nix::errno::Errno;
 
 use super::line;
 use super::rate::{Bucket, Dropped, Verdict};
+use super::recent::Recent;
 use super::split::Splitter;
 use crate::ids::{Moment, Pid, PoolName};
 
@@ -83,18 +84,24 @@ pub struct Capture {
     form: Form,
     splitter: Splitter,
     bucket: Bucket,
+    recent: Recent,
 }
 
 impl Capture {
     /// Nothing read yet, the whole burst to spend.
     pub fn new(source: Source, form: Form, limits: Limits, now: Moment) -> Capture {
         let bucket = Bucket::new(limits.burst, limits.rate, now);
-        Capture { source, form, splitter: Splitter::new(limits.line), bucket }
+        Capture { source, form, splitter: Splitter::new(limits.line), bucket, recent: Recent::default() }
     }
 
     /// Whose output it is.
     pub fn source(&self) -> &Source {
         &self.source
+    }
+
+    /// The last lines that were said, in one.
+    pub fn last_words(&self) -> Option<String> {
+        self.recent.text()
     }
 
     /// Reads what the pipe holds, at most 64 KiB, and logs it. `pipe` must be non-blocking.
@@ -145,15 +152,18 @@ impl Capture {
 
     /// Takes in bytes of the worker and puts out what is to be logged.
     fn feed(&mut self, bytes: &[u8], now: Moment, out: &mut impl FnMut(Output<'_>)) {
-        let Capture { source, form, splitter, bucket } = self;
-        splitter.feed(bytes, &mut |line| match bucket.judge(line.len() as u64, now) {
-            Verdict::Pass => out(Output::said(source, *form, line, End::Newline)),
-            Verdict::PassAfter(dropped) => {
-                out(Output::Dropped(source, dropped));
-                out(Output::said(source, *form, line, End::Newline));
+        let Capture { source, form, splitter, bucket, recent } = self;
+        splitter.feed(bytes, &mut |line| {
+            recent.push(line);
+            match bucket.judge(line.len() as u64, now) {
+                Verdict::Pass => out(Output::said(source, *form, line, End::Newline)),
+                Verdict::PassAfter(dropped) => {
+                    out(Output::Dropped(source, dropped));
+                    out(Output::said(source, *form, line, End::Newline));
+                }
+                Verdict::CloseAndDrop => out(Output::Dropping(source)),
+                Verdict::Drop => {}
             }
-            Verdict::CloseAndDrop => out(Output::Dropping(source)),
-            Verdict::Drop => {}
         });
     }
 
@@ -164,6 +174,7 @@ impl Capture {
         }
         // An unfinished line is one at most, and often the reason why the worker died: logged whatever the rate.
         if let Some(rest) = self.splitter.finish() {
+            self.recent.push(&rest);
             out(Output::said(&self.source, self.form, &rest, End::Closed));
         }
     }

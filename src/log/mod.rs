@@ -7,6 +7,7 @@
 pub mod capture;
 mod line;
 mod rate;
+mod recent;
 mod sink;
 mod split;
 pub mod writer;

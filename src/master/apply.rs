@@ -189,6 +189,9 @@ impl Master {
         self.on_report(worker);
         self.on_output(Token::Stdout(worker));
         self.on_output(Token::Stderr(worker));
+        if let Some(text) = self.workers.last_words(worker) {
+            self.supervisor.handle(clock::monotonic(), Event::LastWords { worker, text });
+        }
         if let Some(Worker { pool, seat, .. }) = self.workers.exited(worker) {
             self.vacate(&pool, seat, worker, status);
         }

@@ -8,6 +8,8 @@ use super::pid_file::{PidFile, PidFileError};
 use super::start::own_pid;
 use crate::config::model::Global;
 use crate::log;
+use crate::os::clock;
+use crate::supervise::event::Event;
 
 /// The pid file, if there is one.
 #[derive(Debug)]
@@ -48,6 +50,8 @@ pub fn adopt(master: &mut Master, new: Global) -> Result<(), String> {
             ::log::error!("{reason}");
         }
     })?;
+    let processes = new.reload_surge;
+    master.supervisor.handle(clock::monotonic(), Event::ReloadSurge { processes });
     master.global = new;
     Ok(())
 }

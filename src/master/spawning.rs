@@ -52,6 +52,7 @@ pub fn start(
         pid: child.pid,
         report: Some(child.report),
         trail: Trail::default(),
+        last_words: None,
     };
     if let Some(outputs) = outputs {
         outputs.capture(master, id, &worker, &settings);

@@ -39,6 +39,8 @@ pub struct Worker {
     pub report: Option<ReportPipe>,
     /// What tries to stop it have seen.
     pub trail: Trail,
+    /// What it said last before it closed its output.
+    pub last_words: Option<String>,
 }
 
 #[derive(Debug)]
@@ -133,7 +135,9 @@ impl Workers {
             Ok(Drained::Empty) => false,
             Ok(Drained::More) => true,
             Ok(Drained::Closed) => {
-                self.outputs.remove(&token);
+                if let Some(output) = self.outputs.remove(&token) {
+                    self.keep_last_words(token, &output.capture);
+                }
                 false
             }
             Err(error) => {
@@ -141,6 +145,27 @@ impl Workers {
                 self.outputs.remove(&token);
                 false
             }
+        }
+    }
+
+    /// What the worker said last, of standard error if it said anything there.
+    pub fn last_words(&self, id: WorkerId) -> Option<String> {
+        let open = |token| self.outputs.get(&token)?.capture.last_words();
+        let closed = || self.alive.get(&id)?.last_words.clone();
+        open(Token::Stderr(id)).or_else(closed).or_else(|| open(Token::Stdout(id)))
+    }
+
+    fn keep_last_words(&mut self, token: Token, capture: &Capture) {
+        let (id, is_better) = match token {
+            Token::Stderr(id) => (id, true),
+            Token::Stdout(id) => (id, false),
+            _ => return,
+        };
+        let Some(words) = capture.last_words() else { return };
+        if let Some(worker) = self.alive.get_mut(&id)
+            && (is_better || worker.last_words.is_none())
+        {
+            worker.last_words = Some(words);
         }
     }
 

@@ -75,22 +75,22 @@ impl Supervisor {
                 self.configure(now, Proposals { plans, amended }, removed, ticket);
             }
             Event::Listening { pool, generation } => {
-                let possible = self.with_pool(&pool, |pool, out| pool.listening(now, generation, out));
-                // A pool may have been removed before the answer.
-                self.expect(possible.or(Some(true)), "Listening", || format!("pool {pool}"));
+                self.with_former(&pool, "Listening", |pool, out| pool.listening(now, generation, out));
             }
             Event::ListenFailed { pool, generation, reason } => {
-                let possible =
-                    self.with_pool(&pool, |pool, out| pool.listen_failed(now, generation, &reason, out));
-                self.expect(possible.or(Some(true)), "ListenFailed", || format!("pool {pool}"));
+                let failed =
+                    |pool: &mut Pool, out: &mut Effects| pool.listen_failed(now, generation, &reason, out);
+                self.with_former(&pool, "ListenFailed", failed);
             }
             Event::Amended { pool, generation, result } => {
-                let amended = |pool: &mut Pool, out: &mut Effects| pool.amended(now, generation, result, out);
-                let possible = self.with_pool(&pool, amended);
-                self.expect(possible.or(Some(true)), "Amended", || format!("pool {pool}"));
+                self.with_former(&pool, "Amended", |pool, out| pool.amended(now, generation, result, out));
             }
-            Event::ReloadSurge { .. } => {}
-            Event::LastWords { .. } => {}
+            Event::ReloadSurge { processes } => self.out.surge.set_most(processes),
+            Event::LastWords { worker, text } => {
+                // Words of one that is stuck in the kernel explain nothing any more.
+                let home = self.out.home_of(worker).cloned();
+                home.and_then(|name| self.with_pool(&name, |pool, _| pool.heard_last(worker, text)));
+            }
             Event::Forked { worker, pid } => {
                 self.with_home(worker, "Forked", |pool, out| pool.forked(now, worker, pid, out));
             }
@@ -123,7 +123,17 @@ impl Supervisor {
             Event::Stop { ticket } => self.stop(now, ticket),
             Event::Deadline => self.pools.values_mut().for_each(|pool| pool.on_deadline(now, &mut self.out)),
         }
+        self.share_surge(now);
         self.sweep();
+    }
+
+    /// Lets pools go on whose exchange waited for what others had.
+    fn share_surge(&mut self, now: Moment) {
+        while let Some(name) = self.out.surge.next().cloned() {
+            if self.with_pool(&name, |pool, out| pool.advance(now, out)).is_none() {
+                self.out.surge.note(&name, 0, false);
+            }
+        }
     }
 
     /// The next thing to do, in order.
@@ -299,6 +309,17 @@ impl Supervisor {
 
     fn with_pool<T>(&mut self, name: &PoolName, act: impl FnOnce(&mut Pool, &mut Effects) -> T) -> Option<T> {
         self.pools.get_mut(name).map(|pool| act(pool, &mut self.out))
+    }
+
+    /// Answers about a pool that may have been removed before.
+    fn with_former(
+        &mut self,
+        name: &PoolName,
+        kind: &'static str,
+        act: impl FnOnce(&mut Pool, &mut Effects) -> bool,
+    ) {
+        let possible = self.with_pool(name, act);
+        self.expect(possible.or(Some(true)), kind, || format!("pool {name}"));
     }
 
     fn with_home(

@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::{Pid, PoolName, Ticket, WorkerId};
 
+use crate::policy::Surge;
+
 use super::action::Action;
 
 /// One thing that was asked for by a client who waits; `None` in `Option<JobId>` is that nobody waits.
@@ -31,6 +33,9 @@ pub(super) struct Effects {
     homes: HashMap<WorkerId, PoolName>,
     pids: HashMap<Pid, WorkerId>,
     last_job: u64,
+    /// Processes that reloads have beyond those that there should be.
+    #[serde(default)]
+    pub(super) surge: Surge,
     jobs: BTreeMap<JobId, Job>,
 }
 

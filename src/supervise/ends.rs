@@ -49,9 +49,18 @@ impl Pool {
                 }
             }
         }
+        // Whatever its end meant, it proves nothing any more.
+        self.lose_probe(now, id);
         self.bury(worker, out);
         self.advance(now, out);
         true
+    }
+
+    /// What the worker said before its end.
+    pub(super) fn heard_last(&mut self, id: WorkerId, text: String) {
+        if let Some(worker) = self.workers.get_mut(&id) {
+            worker.last_words = Some(text);
+        }
     }
 
     /// What a failure means for the next starts of the generation that the worker belongs to.
@@ -73,7 +82,7 @@ impl Pool {
             self.candidate_failed(now, worker, failure, reason, out);
             return None;
         }
-        let children = self.wanted();
+        let children = self.children();
         let failure = if failure == Failure::Crash && self.has_proven_worker(now) {
             Failure::CrashInService
         } else {
@@ -159,10 +168,10 @@ impl Pool {
     ) {
         if worker.generation() != self.current.generation {
             self.log_end(level, sentence, out);
-            self.judge(now, worker, failure, sentence, sentence, out);
+            self.judge(now, worker, failure, &worker.with_last_words(sentence), sentence, out);
             return;
         }
-        let verdict = self.judge(now, worker, failure, sentence, sentence, out);
+        let verdict = self.judge(now, worker, failure, &worker.with_last_words(sentence), sentence, out);
         let is_quick = verdict.is_some_and(|verdict| verdict != Verdict::NotQuick);
         let streak = self.backoff.streak();
         let quiet = is_quick && streak > QUIET_AFTER;
@@ -212,6 +221,16 @@ impl Pool {
                 self.counters.exited += 1;
             }
             Ending::Asked | Ending::Clean => {}
+        }
+    }
+}
+
+impl Worker {
+    /// A reason, and what the worker itself had to say.
+    pub(super) fn with_last_words(&self, reason: &str) -> String {
+        match &self.last_words {
+            Some(words) => format!("{reason}; it said: {words}"),
+            None => reason.to_owned(),
         }
     }
 }

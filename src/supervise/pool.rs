@@ -278,6 +278,7 @@ impl Pool {
             | State::Stopped
             | State::Removed => {}
         }
+        self.note_surge(out);
         self.settle_waits(out);
         self.forget_unused(out);
     }

@@ -1,10 +1,14 @@
 //! The exchange of generations: `Listen` with the new settings, new workers up and ready, then the old ones drain.
 //!
-//! Until the new workers are all ready the old generation is in force and its dead are replaced. Three failures of new
-//! workers (a start that failed, or an end that nobody asked for) end the attempt: the old generation stays, the new
-//! workers leave as soon as they are idle, and whoever waits is told the worker's own reason. A later reload before
-//! that point supersedes the earlier one, whose client is told that it was not done; after it, both are done in turn.
+//! It goes in steps, as far as `reload_surge` allows processes beyond those that there should be: the first new workers
+//! have to be ready, all of them, before an old one is asked to leave; from then on one leaves for each that is ready, and
+//! where it was another can start. Until all new workers are ready the old generation is in force and its dead are
+//! replaced. When too many new workers fail (a start that failed, or an end that nobody asked for) the old generation
+//! stays: who has left is replaced by it, the new workers go when that is done, and whoever waits is told the worker's own
+//! reason. A later reload before all are ready supersedes the earlier one, whose client is told that it was not done;
+//! after it, both are done in turn.
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use serde::{Deserialize, Serialize};
@@ -16,10 +20,11 @@ use crate::policy::backoff::QUICK;
 use super::effects::{Effects, JobId};
 use super::event::PoolPlan;
 use super::pool::{Due, Pool};
+use super::staff::Tally;
 use super::waits::Wait;
-use super::worker::{Edition, Origin, Worker};
+use super::worker::{Duty, Edition, Origin, Worker};
 
-/// So many failures of new workers end a reload.
+/// So many failures of new workers end a reload, or as many as a tenth of them where that is more.
 const FAILURES: u32 = 3;
 
 /// Settings on their way to be in force.
@@ -29,14 +34,20 @@ pub(super) struct Exchange {
     scale: Option<u32>,
     job: Option<JobId>,
     phase: Phase,
+    /// Old workers that were asked to leave, one for each new one that was ready.
+    released: u32,
+    /// It waits for processes that other pools have beyond what they should have.
+    is_held_up: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 enum Phase {
     /// `Listen` is not answered yet.
     Opening,
-    /// Its workers come up.
-    Starting { failures: u32 },
+    /// Its first workers come up.
+    Proving { failures: u32 },
+    /// As many as could be started at first were ready at once.
+    Proven { failures: u32 },
 }
 
 impl Exchange {
@@ -55,6 +66,16 @@ impl Exchange {
     pub(super) fn job(&self) -> Option<JobId> {
         self.job
     }
+
+    /// How many old workers have made way for new ones.
+    pub(super) fn released(&self) -> u32 {
+        self.released
+    }
+
+    /// Whether other pools have the processes that it needs.
+    pub(super) fn is_held_up(&self) -> bool {
+        self.is_held_up
+    }
 }
 
 impl Pool {
@@ -66,24 +87,47 @@ impl Pool {
         job: Option<JobId>,
         out: &mut Effects,
     ) {
-        self.cancel_exchange(now, "superseded by a later reload", out);
+        self.supersede(now, out);
         let edition = self.new_edition(plan);
         let generation = edition.generation;
-        self.exchange = Some(Exchange { edition, scale, job, phase: Phase::Opening });
+        self.exchange =
+            Some(Exchange { edition, scale, job, phase: Phase::Opening, released: 0, is_held_up: false });
         self.listen(generation, out);
         self.forget_unused(out);
     }
 
-    /// Gives up an exchange that has not come in force.
+    /// Gives up an exchange that has not come in force. The old generation has its numbers back before the new one is gone.
     pub(super) fn cancel_exchange(&mut self, now: Moment, reason: &str, out: &mut Effects) {
         let Some(exchange) = self.exchange.take() else { return };
         out.settle(exchange.job, Err(format!("cannot reload pool {}: {reason}", self.name)));
-        self.drain_all_but_current(now, out);
+        let current = Rc::clone(&self.current);
+        self.dress(&current);
+        let mut others = self.others_than(current.generation);
+        if exchange.released > 0 {
+            others.retain(|id| !self.workers.get_mut(id).is_some_and(Worker::retire_if_ready));
+        }
+        self.drain_all(now, &others, out);
+    }
+
+    /// Another exchange begins before this one is in force. What is ready of it serves on, in place of those that have left.
+    fn supersede(&mut self, now: Moment, out: &mut Effects) {
+        let Some(exchange) = self.exchange.take() else { return };
+        let reason = "superseded by a later reload";
+        out.settle(exchange.job, Err(format!("cannot reload pool {}: {reason}", self.name)));
+        let is_surplus = |worker: &&Worker| {
+            worker.generation() == exchange.edition.generation
+                && (exchange.released == 0 || matches!(worker.duty, Duty::Joining(_)))
+        };
+        let surplus: Vec<WorkerId> =
+            self.workers.values().filter(is_surplus).map(|worker| worker.id).collect();
+        self.drain_all(now, &surplus, out);
     }
 
     pub(super) fn exchange_listens(&mut self, now: Moment, generation: Generation, out: &mut Effects) {
         if let Some(exchange) = self.opening_exchange(generation) {
-            exchange.phase = Phase::Starting { failures: 0 };
+            exchange.phase = Phase::Proving { failures: 0 };
+            let plan = exchange.edition.plan.clone();
+            self.grant_times(&plan);
             self.advance(now, out);
             self.announce(now, out);
         }
@@ -105,9 +149,10 @@ impl Pool {
         }
     }
 
-    /// Starts new workers that are missing; when all are ready, the new generation is in force.
+    /// Starts new workers that are missing and lets old ones go in their place; when all are ready, the new generation is in
+    /// force.
     pub(super) fn advance_exchange(&mut self, now: Moment, out: &mut Effects) {
-        let Some(exchange) = &self.exchange else { return };
+        let Some(exchange) = &mut self.exchange else { return };
         if exchange.phase == Phase::Opening {
             return;
         }
@@ -116,9 +161,77 @@ impl Pool {
         if tally.candidates_ready >= wanted {
             return self.switch(now, out);
         }
-        let room = wanted.saturating_mul(2).saturating_sub(tally.candidates + tally.leaving);
-        for _ in 0..wanted.saturating_sub(tally.candidates).min(room) {
+        self.make_way(now, &tally, out);
+        let missing = wanted.saturating_sub(tally.candidates);
+        let surge = out.surge.room(&self.name).saturating_sub(self.extra());
+        let most = wanted.saturating_mul(2).saturating_sub(tally.candidates + self.superfluous());
+        if let Some(exchange) = &mut self.exchange {
+            exchange.is_held_up = missing.min(most) > surge;
+        }
+        for _ in 0..missing.min(most).min(surge) {
             self.start_worker(now, Rc::clone(&edition), Origin::Initial, true, out);
+        }
+    }
+
+    /// Lets an old worker go for each new one that is ready; the first of them all at once, as a proof.
+    fn make_way(&mut self, now: Moment, tally: &Tally, out: &mut Effects) {
+        let Some(exchange) = &mut self.exchange else { return };
+        if let Phase::Proving { failures } = exchange.phase
+            && tally.candidates > 0
+            && tally.candidates == tally.candidates_ready
+        {
+            exchange.phase = Phase::Proven { failures };
+        }
+        if !matches!(exchange.phase, Phase::Proven { .. }) {
+            return;
+        }
+        let leave = tally.candidates_ready.saturating_sub(exchange.released);
+        exchange.released += leave;
+        let next = exchange.edition.generation;
+        let serves = |worker: &&Worker| {
+            worker.generation() != next && matches!(worker.duty, Duty::Joining(_) | Duty::Serving)
+        };
+        let leave = usize::try_from(leave).unwrap_or(usize::MAX);
+        let old: Vec<WorkerId> =
+            self.workers.values().filter(serves).map(|worker| worker.id).take(leave).collect();
+        self.drain_all(now, &old, out);
+    }
+
+    /// Tells all pools how many processes this one has beyond those that it should have.
+    pub(super) fn note_surge(&self, out: &mut Effects) {
+        let is_held_up = self.exchange.as_ref().is_some_and(Exchange::is_held_up);
+        out.surge.note(&self.name, self.extra(), is_held_up);
+    }
+
+    /// Processes of an exchange beyond those that the pool should have: new workers in whose place no old one has left yet,
+    /// and those of other generations that are on their way out.
+    fn extra(&self) -> u32 {
+        let tally = self.tally();
+        let paid = self.exchange.as_ref().map_or(0, Exchange::released);
+        (tally.candidates + self.superfluous()).saturating_sub(paid)
+    }
+
+    /// Workers on their way out that are not of the newest generation.
+    fn superfluous(&self) -> u32 {
+        let newest =
+            self.exchange.as_ref().map_or(self.current.generation, |exchange| exchange.edition.generation);
+        let leaves = |worker: &&Worker| {
+            worker.generation() != newest && matches!(worker.duty, Duty::Draining(_) | Duty::Stopping { .. })
+        };
+        u32::try_from(self.workers.values().filter(leaves).count()).unwrap_or(u32::MAX)
+    }
+
+    /// Old workers get the times of the new settings: they may have been raised for their sake.
+    fn grant_times(&mut self, new: &PoolPlan) {
+        let mut editions: BTreeMap<Generation, Rc<Edition>> = BTreeMap::new();
+        for worker in self.workers.values_mut().filter(|worker| !worker.is_leaving()) {
+            let generation = worker.generation();
+            let old = &worker.edition.plan;
+            let edition = editions.entry(generation).or_insert_with(|| {
+                let (stop_timeout, kill_timeout) = (new.stop_timeout, new.kill_timeout);
+                Rc::new(Edition { generation, plan: PoolPlan { stop_timeout, kill_timeout, ..old.clone() } })
+            });
+            worker.edition = Rc::clone(edition);
         }
     }
 
@@ -133,13 +246,14 @@ impl Pool {
     ) {
         let age = worker.age(now);
         let Some(exchange) = &mut self.exchange else { return };
-        let Phase::Starting { failures } = &mut exchange.phase else { return };
+        let most = FAILURES.max(exchange.wanted() / 10);
+        let (Phase::Proving { failures } | Phase::Proven { failures }) = &mut exchange.phase else { return };
         let is_recycle = matches!(failure, Failure::CleanExit { recycles: true }) && age >= QUICK;
         if worker.generation() != exchange.edition.generation || is_recycle {
             return;
         }
         *failures += 1;
-        if *failures >= FAILURES {
+        if *failures >= most {
             self.abort_exchange(now, reason, out);
             // The attempt may have closed sockets that only the old settings have.
             self.listen(self.current.generation, out);
@@ -168,7 +282,9 @@ impl Pool {
         self.forget_failures();
         self.backoff.started(now);
         let generation = self.current.generation;
-        let total = self.drain_all_but_current(now, out);
+        let old = self.others_than(generation);
+        let total = old.len();
+        self.drain_all(now, &old, out);
         out.log(
             log::Level::Info,
             format!(
@@ -182,16 +298,18 @@ impl Pool {
         }
     }
 
-    fn drain_all_but_current(&mut self, now: Moment, out: &mut Effects) -> usize {
-        let current = self.current.generation;
-        let others: Vec<WorkerId> =
-            self.workers.values().filter(|w| w.generation() != current).map(|w| w.id).collect();
-        for worker in &others {
+    /// The workers of every other generation.
+    fn others_than(&self, generation: Generation) -> Vec<WorkerId> {
+        let is_other = |worker: &&Worker| worker.generation() != generation;
+        self.workers.values().filter(is_other).map(|worker| worker.id).collect()
+    }
+
+    fn drain_all(&mut self, now: Moment, workers: &[WorkerId], out: &mut Effects) {
+        for worker in workers {
             self.drain(now, *worker, out);
         }
         if self.workers.is_empty() {
             self.agenda.set(Due::Progress, None);
         }
-        others.len()
     }
 }

@@ -43,8 +43,13 @@ pub(super) struct Hunt {
 }
 
 impl Pool {
-    /// How many workers of the generation in force there should be.
+    /// How many workers of the generation in force there should be now: fewer while others take their places.
     pub(super) fn wanted(&self) -> u32 {
+        self.children().saturating_sub(self.exchange.as_ref().map_or(0, Exchange::released))
+    }
+
+    /// How many workers there should be.
+    pub(super) fn children(&self) -> u32 {
         children(self.scale, &self.current)
     }
 

@@ -147,6 +147,7 @@ impl Pool {
     fn start_timed_out(&mut self, now: Moment, id: WorkerId, out: &mut Effects) {
         let Some(worker) = self.workers.remove(&id) else { return };
         let reason = format!("its program does not run after {:?}", worker.edition.plan.start_timeout);
+        let reason = worker.with_last_words(&reason);
         self.count_start_failure(now, &worker, &reason, out);
         self.workers.insert(id, worker);
     }

@@ -135,7 +135,7 @@ impl Pool {
             reason,
             retry_at,
             generation: self.current.generation,
-            children: self.wanted(),
+            children: self.children(),
             started: self.started,
             counters: self.counters,
             workers,

@@ -9,6 +9,7 @@ use crate::ids::{Generation, Moment};
 
 use super::effects::{Effects, JobId};
 use super::pool::{Due, Pool, State};
+use super::worker::Worker;
 
 /// How often a waiting client hears how far it is.
 const PROGRESS: Duration = Duration::from_secs(2);
@@ -91,14 +92,20 @@ impl Pool {
         let tally = self.tally();
         if let Some(exchange) = &self.exchange {
             let wanted = exchange.wanted();
-            let text = format!("{name}: {} of {wanted} new workers ready", tally.candidates_ready);
+            let ready = tally.candidates_ready;
+            let text = if exchange.is_held_up() {
+                format!("{name}: {ready} of {wanted} new workers ready; reload_surge lets no more start yet")
+            } else {
+                format!("{name}: {ready} of {wanted} new workers ready")
+            };
             out.progress(exchange.job(), &text);
         }
         for wait in &self.waits {
             let text = match wait {
                 Wait::Full { .. } => format!("{name}: {} of {} workers ready", tally.ready, self.wanted()),
                 Wait::OldGone { before, total, .. } => {
-                    format!("{name}: {} of {total} old workers still busy", self.older_than(*before))
+                    let old = self.older_than(*before);
+                    format!("{name}: {} of {total} old workers still there{}", old.len(), whom(now, &old))
                 }
                 Wait::SurplusGone { .. } => format!("{name}: {} surplus workers still busy", tally.leaving),
             };
@@ -114,15 +121,17 @@ impl Pool {
         match wait {
             Wait::Full { .. } => (matches!(self.state, State::Serving) && tally.ready >= self.wanted())
                 .then(|| format!("{name} is running with {} workers", tally.ready)),
-            Wait::OldGone { before, .. } => (self.older_than(*before) == 0)
+            Wait::OldGone { before, .. } => self
+                .older_than(*before)
+                .is_empty()
                 .then(|| format!("{name} is reloaded, generation {}", before.0)),
             Wait::SurplusGone { .. } => (self.hunt.is_none() && tally.leaving == 0)
                 .then(|| format!("{name} is running with {} workers", tally.in_service)),
         }
     }
 
-    fn older_than(&self, generation: Generation) -> usize {
-        self.workers.values().filter(|worker| worker.generation() < generation).count()
+    fn older_than(&self, generation: Generation) -> Vec<&Worker> {
+        self.workers.values().filter(|worker| worker.generation() < generation).collect()
     }
 
     fn somebody_listens(&self) -> bool {
@@ -130,4 +139,20 @@ impl Pool {
         let reloading = self.exchange.as_ref().is_some_and(|exchange| exchange.job().is_some());
         stopping || reloading || !self.waits.is_empty()
     }
+}
+
+/// Who is waited for and for how long at most: ": 4711, 4712; SIGTERM in 25 s".
+fn whom(now: Moment, workers: &[&Worker]) -> String {
+    const NAMED: usize = 8;
+    let named: Vec<String> =
+        workers.iter().filter_map(|worker| worker.pid()).take(NAMED).map(|pid| pid.to_string()).collect();
+    if named.is_empty() {
+        return String::new();
+    }
+    let more = if workers.len() > named.len() { " and others" } else { "" };
+    let next = workers.iter().filter_map(|worker| worker.next_signal()).min_by_key(|(moment, _)| *moment);
+    let until = next.map_or_else(String::new, |(moment, signal)| {
+        format!("; {signal} in {} s", moment.since(now).as_secs_f64().ceil())
+    });
+    format!(": {}{more}{until}", named.join(", "))
 }

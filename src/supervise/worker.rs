@@ -111,6 +111,9 @@ pub(super) struct Worker {
     pub(super) seen: Option<Activity>,
     /// It has served as many requests as it may.
     pub(super) is_worn: bool,
+    /// What it said last, where it has ended.
+    #[serde(default)]
+    pub(super) last_words: Option<String>,
     /// Clients that wait for its end.
     pub(super) waiters: Vec<JobId>,
     /// `Observe` and `StopIfIdle` that are not answered yet.
@@ -135,6 +138,7 @@ impl Worker {
             duty,
             seen: None,
             is_worn: false,
+            last_words: None,
             waiters: Vec::new(),
             questions: 0,
         }
@@ -169,6 +173,15 @@ impl Worker {
 
     pub(super) fn is_executing(&self) -> bool {
         matches!(self.process, Process::Executing { .. })
+    }
+
+    /// Has it go as soon as its replacement is ready, if it serves; whether it does.
+    pub(super) fn retire_if_ready(&mut self) -> bool {
+        let serves = matches!(self.duty, Duty::Serving) && self.is_executing();
+        if serves {
+            self.duty = Duty::Retiring;
+        }
+        serves
     }
 
     /// Whether it was told, or is about to be told, to end.
@@ -318,6 +331,15 @@ impl Worker {
                 Due::Stuck
             }
             Duty::Stopping { .. } | Duty::Serving | Duty::Retiring | Duty::Killed { .. } => Due::Nothing,
+        }
+    }
+
+    /// Which signal it gets next, and when, if it does not end before.
+    pub(super) fn next_signal(&self) -> Option<(Moment, Signal)> {
+        match &self.duty {
+            Duty::Draining(watch) => Some((watch.deadline?, self.edition.plan.stop_signal)),
+            Duty::Stopping { deadline, .. } => Some((*deadline, Signal::KILL)),
+            Duty::Joining(_) | Duty::Serving | Duty::Retiring | Duty::Killed { .. } => None,
         }
     }
 

@@ -331,3 +331,48 @@ fn global_settings_are_exchanged_while_fpmd_runs() {
     assert!(file(&fpmd, "other.log").unwrap().contains("generation 2"), "{:?}", file(&fpmd, "other.log"));
     fpmd.finish();
 }
+
+#[test]
+fn two_reloads_with_a_small_surge_keep_within_it_and_lose_nothing() {
+    let pools =
+        || ["www", "two"].map(|name| Pool::new(name, &workers::c()).workers(4).dispatch(Dispatch::Gateway));
+    let mut rig = Rig::new().global("reload_surge", "2");
+    for pool in pools() {
+        rig = rig.pool(pool);
+    }
+    let fpmd = rig.start();
+    let (www, two) = (fpmd.address("www"), fpmd.address("two"));
+    let load = Load::start(4, move || {
+        for address in [&www, &two] {
+            address.get("/slow/5").map_err(|error| error.to_string())?;
+        }
+        Ok(())
+    });
+    let master = fpmd.pid();
+    let (stop, watcher) = {
+        let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let done = stop.clone();
+        let watcher = std::thread::spawn(move || {
+            let mut most = 0;
+            while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                let all = process::descendants(master);
+                most = most.max(
+                    all.iter().filter(|process| process.name == "worker" && process.state != 'Z').count(),
+                );
+            }
+            most
+        });
+        (stop, watcher)
+    };
+    for _ in 0..2 {
+        let before = fpmd.workers("www");
+        fpmd.ctl_done(&["reload"]);
+        wait_exchanged(&fpmd, &before);
+    }
+    stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    let most = watcher.join().unwrap();
+    assert!(most <= 8 + 2, "{most} workers at once");
+    let (good, bad) = load.stop();
+    assert_eq!((bad, good > 50), (Vec::new(), true), "{good} requests");
+    fpmd.finish();
+}

@@ -204,7 +204,6 @@ fn global_values_are_checked() {
 #[test]
 fn what_is_for_later_is_refused() {
     assert_eq!(mistake("prefork = \"on\""), "f:6:1: pool.www.prefork is not supported yet");
-    assert_eq!(mistakes("global.reload_surge = 3"), ["f:1:8: global.reload_surge is not supported yet"]);
     let later =
         super::super::keys::KEYS.iter().filter(|key| key.support == super::super::keys::Support::NotYet);
     for key in later {

@@ -49,7 +49,14 @@ fn a_busy_old_worker_is_waited_for_then_signalled_then_killed() {
     master.configure(vec![plan("www", 2)], Some(1));
     master.run(secs(25));
     assert_eq!(master.alive_of("www", 1).len(), 2);
-    assert!(master.progress.iter().any(|line| line == "www: 2 of 2 old workers still busy"));
+    let pids: Vec<String> = master
+        .alive_of("www", 1)
+        .iter()
+        .filter_map(|worker| master.supervisor.pid_of(*worker))
+        .map(|pid| pid.to_string())
+        .collect();
+    let line = format!("www: 2 of 2 old workers still there: {}; SIGTERM in 30 s", pids.join(", "));
+    assert!(master.progress.contains(&line), "{:?}", master.progress);
     assert!((10..20).contains(&master.progress.len()), "{:?}", master.progress);
     master.run(secs(60));
     assert!(master.alive_of("www", 1).is_empty());
@@ -318,4 +325,156 @@ fn a_scale_during_a_reload_holds_after_it() {
     master.run(secs(2));
     assert_eq!((master.alive_of("www", 2).len(), master.alive("www").len()), (3, 3));
     assert!(master.answer(1).unwrap().is_ok() && master.answer(2).unwrap().is_ok());
+}
+
+/// Lets time pass bit by bit; answers the most processes that there were at once.
+fn most_while(master: &mut Master, pools: &[&str], span: std::time::Duration) -> usize {
+    let mut most = 0;
+    let end = master.now.after(span);
+    while master.now < end {
+        let alive: usize = pools.iter().map(|pool| master.alive(pool).len()).sum();
+        most = most.max(alive);
+        master.run(millis(5));
+    }
+    most
+}
+
+fn surge(master: &mut Master, processes: u32) {
+    master.send(crate::supervise::event::Event::ReloadSurge { processes });
+}
+
+#[test]
+fn a_reload_has_no_more_processes_than_its_surge_and_never_fewer_ready_than_before() {
+    for processes in [1, 3, 10, 100] {
+        let mut master = Master::with_www(10);
+        surge(&mut master, processes);
+        master.configure(vec![plan("www", 10)], Some(1));
+        let mut most = 0;
+        for _ in 0..2000 {
+            let alive = master.alive("www").len();
+            most = most.max(alive);
+            assert!(alive >= 10, "{alive} of 10 serve");
+            master.run(millis(5));
+        }
+        assert!(most <= 10 + processes as usize, "{most} with {processes}");
+        assert_eq!((master.alive_of("www", 2).len(), master.alive("www").len()), (10, 10), "{processes}");
+        assert!(master.answer(1).unwrap().is_ok());
+        assert_eq!(master.supervisor.next_deadline(), None);
+    }
+}
+
+#[test]
+fn the_surge_is_for_all_pools_together() {
+    let names = ["a", "b", "c", "d"];
+    let mut master = Master::new();
+    surge(&mut master, 3);
+    let plans = || names.iter().map(|name| plan(name, 5)).collect::<Vec<_>>();
+    master.configure(plans(), None);
+    master.run(secs(60));
+    master.configure(plans(), Some(1));
+    let most = most_while(&mut master, &names, secs(20));
+    assert!((21..=23).contains(&most), "{most}");
+    for name in names {
+        assert_eq!((master.alive_of(name, 2).len(), master.alive(name).len()), (5, 5), "{name}");
+    }
+    assert!(master.answer(1).unwrap().is_ok());
+    assert!(master.progress.iter().any(|line| line.contains("reload_surge lets no more start yet")));
+}
+
+#[test]
+fn a_slow_request_holds_up_nothing_but_its_own_worker() {
+    let mut master = Master::with_www(6);
+    surge(&mut master, 2);
+    master.everyone_is(Activity::Idle);
+    master.processes.get_mut(&WorkerId(1)).unwrap().activity = Activity::Busy;
+    master.configure(vec![plan("www", 6)], Some(1));
+    master.run(secs(3));
+    assert_eq!((master.alive_of("www", 2).len(), master.alive_of("www", 1).len()), (6, 1));
+    assert_eq!(master.answer(1), None);
+    master.everyone_is(Activity::Idle);
+    master.run(secs(1));
+    assert!(master.answer(1).unwrap().is_ok());
+}
+
+#[test]
+fn a_pool_that_hangs_holds_up_the_others_for_as_long_as_its_start_may_take() {
+    let mut master = Master::new();
+    surge(&mut master, 2);
+    master.configure(vec![plan("a", 4), plan("b", 4)], None);
+    master.run(secs(60));
+    master.program("a", 2, Program::HangsBeforeExec);
+    master.configure(vec![plan("a", 4), plan("b", 4)], Some(1));
+    master.run(secs(60));
+    assert!(master.answer(1).unwrap().unwrap_err().contains("its program does not run after 10s"));
+    assert_eq!((master.alive_of("a", 1).len(), master.alive_of("b", 2).len()), (4, 4));
+}
+
+#[test]
+fn a_generation_that_fails_half_way_goes_back_with_nobody_missing() {
+    let mut master = Master::with_www(8);
+    surge(&mut master, 2);
+    master.configure(vec![plan("www", 8)], Some(1));
+    while master.alive_of("www", 2).len() < 4 {
+        master.run(millis(1));
+    }
+    assert!(master.alive_of("www", 1).len() < 8, "some have made way");
+    master.program("www", 2, Program::Ends(millis(1), ExitStatus::Code(78)));
+    let victims = master.alive_of("www", 2);
+    for victim in &victims[..3] {
+        master.end(*victim, ExitStatus::Code(78));
+    }
+    let mut least = usize::MAX;
+    for _ in 0..2000 {
+        least = least.min(master.alive("www").len());
+        master.run(millis(5));
+    }
+    assert!(master.answer(1).unwrap().unwrap_err().contains("its old workers stay in service"));
+    assert_eq!((master.alive_of("www", 1).len(), master.alive("www").len()), (8, 8));
+    assert!(least >= 8 - victims.len(), "{least}");
+    assert_eq!((master.state("www"), master.view("www").generation), (PoolState::Running, Generation(1)));
+}
+
+#[test]
+fn half_a_reload_that_is_superseded_leaves_nobody_missing() {
+    let mut master = Master::with_www(8);
+    surge(&mut master, 2);
+    master.configure(vec![plan("www", 8)], Some(1));
+    while master.alive_of("www", 2).len() < 4 {
+        master.run(millis(1));
+    }
+    master.configure(vec![plan("www", 8)], Some(2));
+    for _ in 0..2000 {
+        let alive = master.alive("www").len();
+        assert!((8..=8 + 4).contains(&alive), "{alive}");
+        master.run(millis(5));
+    }
+    assert!(master.answer(1).unwrap().is_err() && master.answer(2).unwrap().is_ok());
+    assert_eq!((master.alive_of("www", 3).len(), master.alive("www").len()), (8, 8));
+}
+
+#[test]
+fn a_failed_reload_has_the_worker_s_own_words() {
+    let mut master = Master::with_www(1);
+    master.program("www", 2, Program::Ends(millis(300), ExitStatus::Code(78)));
+    master.activity = Activity::Busy;
+    master.configure(vec![plan("www", 1)], Some(1));
+    for _ in 0..3 {
+        let worker = master.alive_of("www", 2)[0];
+        master.send(crate::supervise::event::Event::LastWords { worker, text: "no database".into() });
+        master.run(millis(300));
+    }
+    let reason = master.answer(1).unwrap().unwrap_err();
+    assert!(reason.contains("from start; it said: no database; its old workers stay"), "{reason}");
+}
+
+#[test]
+fn old_workers_have_the_times_of_the_new_settings() {
+    let mut master = Master::with_www(1);
+    master.everyone_is(Activity::Busy);
+    let patient = crate::supervise::event::PoolPlan { stop_timeout: secs(300), ..plan("www", 1) };
+    master.configure(vec![patient], Some(1));
+    master.run(secs(200));
+    assert!(!master.processes[&WorkerId(1)].signalled);
+    master.run(secs(150));
+    assert!(master.answer(1).unwrap().is_ok());
 }
