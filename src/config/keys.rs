@@ -207,7 +207,7 @@ pub const KEYS: &[Key] = &[
     fixed("fpmd is reached by it", key(Global, "control_socket", Path, Derived("runtime_dir/fpmd.sock"), "Path of the Unix socket that fpmctl talks to.")),
     live(Global, "control_group", Name, Unset("none"), "Group whose members may read the status."),
     live(Global, "include", Strings, Value("[]"), "Files with more pools, relative to this file."),
-    fixed("the sockets of workers that run are in it", key(Global, "runtime_dir", Path, Derived("/run/fpmd for root, else $XDG_RUNTIME_DIR/fpmd or /tmp/fpmd-UID"), "Directory of what lives as long as fpmd does.")),
+    fixed("the sockets of workers that run are in it", key(Global, "runtime_dir", Path, Derived("/run/fpmd for root, else $RUNTIME_DIRECTORY, $XDG_RUNTIME_DIR/fpmd or /tmp/fpmd-UID"), "Directory of what lives as long as fpmd does.")),
     fixed("the sockets of workers that run belong to it", key(Global, "gateway_user", Name, Derived("fpmd, else nobody, for root; fpmd's own user for others"), "User that gateways run as.")),
     live(Global, "process_max", Whole(0, MOST), Value("0"), "How many workers all pools together may have; 0 is no limit."),
     live(Global, "process_control_timeout", Time, Value("\"5s\""), "How long a worker that got its stop signal may take before SIGKILL."),

@@ -102,7 +102,9 @@ pub fn adopt(master: &mut Master, change: Change, ticket: Option<Ticket>) -> Res
         master.settings.propose(pool);
     }
     if plans.is_empty() && amended.is_empty() && removed.is_empty() && unchanged == 0 {
-        ::log::info!("no pool is configured: add one to the configuration and run 'fpmctl reload'");
+        let place = master.source.path().map(|path| format!(" in {} and what it includes", path.display()));
+        let place = place.unwrap_or_default();
+        ::log::info!("no pool is configured{place}: add one, see fpmd.toml(5), and run 'fpmctl reload'");
     }
     Ok(Event::Configure { plans, amended, removed, ticket })
 }

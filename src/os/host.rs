@@ -179,8 +179,9 @@ impl Host for Machine {
     }
 
     fn default_runtime_dir(&self) -> PathBuf {
-        let xdg = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
-        place::default_runtime_dir(self.uid() == Uid(0), xdg.as_deref(), self.uid())
+        let [service, user] = ["RUNTIME_DIRECTORY", "XDG_RUNTIME_DIR"].map(std::env::var_os);
+        let hints = place::Hints { service: service.as_deref(), user: user.as_deref() };
+        place::default_runtime_dir(self.uid() == Uid(0), hints, self.uid())
     }
 }
 

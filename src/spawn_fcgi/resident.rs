@@ -12,9 +12,9 @@ use super::launch::{Identities, access, warn_without_group};
 use super::message::Failure;
 use super::supervise::{PHP_VARIABLES, Surroundings, configuration, socket_path};
 use crate::cli::spawn_fcgi::args::{Request, Style};
+use crate::config::Host;
+use crate::os::host::Machine;
 use crate::os::legacy::{self, Program, c_string};
-use crate::os::users;
-use crate::wire::place::default_runtime_dir;
 
 /// The daemon's program.
 const FPMD: &str = "fpmd";
@@ -60,10 +60,9 @@ fn surroundings(request: &Request) -> Result<Surroundings, Failure> {
     }
     let directory =
         env::current_dir().map_err(|cause| Failure::ChangeDirectory(OsStr::new(".").to_owned(), cause))?;
-    let xdg = env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
     Ok(Surroundings {
         directory,
-        runtime_dir: default_runtime_dir(users::is_root(), xdg.as_deref(), users::own_uid()),
+        runtime_dir: Machine.default_runtime_dir(),
         socket_mode: access(request, None).mode,
         identities,
         php_variables: PHP_VARIABLES

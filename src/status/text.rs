@@ -39,7 +39,8 @@ pub enum Detail {
 pub fn render(snapshot: &Snapshot, detail: Detail, style: Style) -> String {
     let mut lines = vec![head(snapshot, style), String::new()];
     if snapshot.pools.is_empty() {
-        lines.push("no pools".into());
+        lines
+            .push("no pools: add one to the configuration, see fpmd.toml(5), and run 'fpmctl reload'".into());
     } else {
         let rows: Vec<_> = snapshot.pools.iter().map(|pool| pool_row(pool, style)).collect();
         lines.extend(table(&POOL_COLUMNS, &rows, style));
