@@ -12,6 +12,7 @@ packages=(
     ruby ruby-fcgi nodejs npm golang-go     # workers: pure Ruby, node-fastcgi, net/http/fcgi
     nginx-light lighttpd apache2-bin haproxy curl # the servers in front, and who asks them
     spawn-fcgi libfcgi-bin                  # the original, and cgi-fcgi
+    zsh fish                                # completion
     acl strace mandoc procps util-linux     # getfacl, system calls counted, manual pages checked, unshare
 )
 installed() {

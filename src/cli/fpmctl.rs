@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
+use super::complete::{Program, Shell};
 use super::fpmd::DEFAULT_CONFIG;
 use super::import::Import;
 use super::request::Request;
@@ -116,6 +117,22 @@ pub enum Action {
     /// Print another program's configuration as one of fpmd's; needs no running fpmd
     #[command(subcommand, disable_help_subcommand = true)]
     Import(Import),
+    /// Print the script that completes command lines in a shell
+    Completions {
+        /// Which shell
+        #[arg(value_enum)]
+        shell: Shell,
+    },
+    /// The words that fit, for those scripts
+    #[command(hide = true)]
+    Complete {
+        /// Whose command line
+        #[arg(value_enum)]
+        program: Program,
+        /// The words behind the program's name, up to the cursor
+        #[arg(last = true, value_name = "WORDS")]
+        words: Vec<String>,
+    },
 }
 
 const EXAMPLES: &str = "\

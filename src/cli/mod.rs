@@ -2,6 +2,7 @@
 //! does is decided elsewhere.
 #![forbid(unsafe_code)]
 
+pub mod complete;
 pub mod exit;
 pub mod fpmctl;
 pub mod fpmd;

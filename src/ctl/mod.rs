@@ -4,6 +4,7 @@
 
 pub mod answer;
 mod check;
+mod complete;
 pub mod connection;
 pub mod import;
 pub mod request;
@@ -16,6 +17,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use crate::cli::complete::Program;
 use crate::cli::exit::Ctl;
 use crate::cli::fpmctl::{self, Action, Form, Invocation};
 use crate::cli::import::Import;
@@ -74,6 +76,8 @@ fn perform(Invocation { socket, form, action }: Invocation) -> Answer {
         Task::Check(file) => check::check(&file, look),
         Task::Send(request) => send::send(request, &socket, look),
         Task::Import(what) => import::import(&what, look),
+        Task::Print(text) => Answer::done(text, look),
+        Task::Complete(program, words) => complete::complete(program, &words, &socket),
     }
 }
 
@@ -93,6 +97,10 @@ enum Task {
     Send(Request),
     /// Translate another program's configuration.
     Import(Import),
+    /// Print a text.
+    Print(&'static str),
+    /// Say which words fit.
+    Complete(Program, Vec<String>),
 }
 
 fn task(action: Action) -> Task {
@@ -120,6 +128,8 @@ fn task(action: Action) -> Task {
         Action::Check { file } => Check(file),
         Action::Request(request) => Send(request),
         Action::Import(what) => Task::Import(what),
+        Action::Completions { shell } => Task::Print(shell.script()),
+        Action::Complete { program, words } => Task::Complete(program, words),
     }
 }
 

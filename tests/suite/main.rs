@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, reason = "a test may fail loudly")]
 
 mod bad_input;
+mod completion;
 mod ctl;
 mod environment;
 mod finishing;
@@ -13,6 +14,7 @@ mod fronts;
 mod gateway_life;
 mod gateway_limits;
 mod gateway_logs;
+mod import;
 mod logs;
 mod matrix;
 mod observation;
