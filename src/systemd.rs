@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use crate::config::model::ListenAddress;
 use crate::os::clock;
+use crate::os::handover::{Estate, Heirloom};
 use crate::os::socket::{self, Listener};
 
 /// Variables that are meant for fpmd alone: a worker that inherited them would take our sockets for its own, or tell the
@@ -131,6 +132,25 @@ impl Inherited {
     /// The names that were passed, with repetitions.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.sockets.iter().map(|(name, _)| name.as_str())
+    }
+}
+
+/// An inherited socket on its way to the successor of this process: its name and its descriptor.
+pub type WrittenSocket = (String, Heirloom);
+
+impl Inherited {
+    /// Hands all of them over.
+    pub fn bequeath<'a>(&'a self, estate: &mut Estate<'a>) -> Vec<WrittenSocket> {
+        self.sockets.iter().map(|(name, fd)| (name.clone(), estate.leave(fd.as_fd()))).collect()
+    }
+
+    /// Takes them over.
+    ///
+    /// # Errors
+    /// One was not handed over.
+    pub fn claim(written: Vec<WrittenSocket>) -> Result<Inherited, socket::Error> {
+        let claim = |(name, fd): WrittenSocket| Ok((name, fd.claim()?));
+        Ok(Inherited { sockets: written.into_iter().map(claim).collect::<Result<_, _>>()? })
     }
 }
 

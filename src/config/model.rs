@@ -169,7 +169,7 @@ pub enum KnownWorker {
 }
 
 /// An address as the configuration names it.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum ListenAddress {
     /// TCP over IPv4 or IPv6. A bare port is `[::]:PORT`, v4 included, with `0.0.0.0` where there is no IPv6.
     Tcp(SocketAddr),

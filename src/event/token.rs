@@ -1,9 +1,11 @@
 //! What a readiness event is about, packed into the one number that epoll(7) carries for us.
 
+use serde::{Deserialize, Serialize};
+
 use crate::ids::WorkerId;
 
 /// A source of readiness events.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Token {
     /// The signal pipe.
     Signals,

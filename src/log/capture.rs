@@ -6,6 +6,8 @@ use std::os::fd::BorrowedFd;
 
 use nix::errno::Errno;
 
+use serde::{Deserialize, Serialize};
+
 use super::line;
 use super::rate::{Bucket, Dropped, Verdict};
 use super::recent::Recent;
@@ -16,7 +18,7 @@ use crate::ids::{Moment, Pid, PoolName};
 const TURN: usize = 64 * 1024;
 
 /// Whose output it is.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Source {
     /// The worker's pool.
     pub pool: PoolName,
@@ -27,7 +29,7 @@ pub struct Source {
 }
 
 /// Which way to us.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Stream {
     /// FD 1.
     Stdout,
@@ -38,7 +40,7 @@ pub enum Stream {
 }
 
 /// How lines are logged.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Form {
     /// `WARNING: [pool www] child 10576 said into stderr: "text"`, control characters escaped.
     Decorated,
@@ -78,7 +80,7 @@ pub enum Drained {
 }
 
 /// The output of one worker on one pipe.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Capture {
     source: Source,
     form: Form,

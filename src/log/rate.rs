@@ -3,13 +3,15 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::ids::Moment;
 
 /// What a logged line costs besides its own bytes: about what decoration adds to it.
 const LINE_COST: u64 = 64;
 
 /// A bucket of bytes.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Bucket {
     tokens: u64,
     burst: u64,
@@ -19,7 +21,7 @@ pub struct Bucket {
 }
 
 /// What was not logged.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Dropped {
     /// Lines.
     pub lines: u64,

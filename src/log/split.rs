@@ -1,10 +1,12 @@
 //! Bytes into lines: holds the unfinished one, wraps the over-long. Pure, and the same however the bytes arrive.
 
+use serde::{Deserialize, Serialize};
+
 /// No limit is smaller, so that a UTF-8 sequence always fits.
 const SMALLEST_LIMIT: usize = 16;
 
 /// Splits a stream of bytes at newlines.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Splitter {
     partial: Vec<u8>,
     limit: usize,

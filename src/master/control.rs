@@ -4,6 +4,7 @@
 //! or end the master: requests are bounded, replies are written as the client reads, both against a deadline.
 
 mod bind;
+mod written;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,6 +16,9 @@ use mio::net::{UnixListener, UnixStream};
 use mio::{Interest, Registry};
 
 pub use self::bind::ControlError;
+pub use self::written::Written;
+use serde::{Deserialize, Serialize};
+
 use crate::event::token::Token;
 use crate::ids::{Gid, Ticket};
 use crate::os::{aside, users};
@@ -28,7 +32,7 @@ pub const PATIENCE: Duration = Duration::from_secs(10);
 const MAX_CLIENTS: usize = 32;
 
 /// What a peer may do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Access {
     /// root and fpmd's own user.
     Full,

@@ -8,6 +8,7 @@ mod channel;
 mod process;
 mod settings;
 mod telling;
+mod written;
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -19,9 +20,10 @@ use self::process::{Process, Program};
 use self::settings::Logs;
 pub use self::settings::facts;
 pub use self::telling::World;
+pub use self::written::Written;
 use crate::config::model::{Gateway as Options, Pool, User};
 use crate::ids::{ExitStatus, Generation, Moment, Pid, PoolName};
-use crate::os::process::Report as Started;
+use crate::os::process::{Report as Started, ReportPipe};
 use crate::policy::backoff::{CEILING, PROVEN, next_delay};
 use crate::wire::gateway::{Facts, FromGateway, MAX_DESCRIPTORS, ToGateway};
 
@@ -298,7 +300,7 @@ impl Gateways {
         match std::mem::replace(&mut gateway.state, AT_ONCE) {
             State::Running(process) => {
                 let age = now.since(process.since);
-                let why = match process.report.read() {
+                let why = match process.report.as_ref().map_or(Started::Executing, ReportPipe::read) {
                     Started::Failed(error) => error.to_string(),
                     Started::Executing | Started::Pending => status.to_string(),
                 };

@@ -3,8 +3,13 @@
 //! A socket is closed, and its path removed, when no generation wants it any more. What came by LISTEN_FDS stays open for
 //! as long as fpmd runs, so that a pool can be stopped and started.
 
+mod written;
+
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde::{Deserialize, Serialize};
+
+pub use self::written::Written;
 use crate::config::model::{ListenAddress, Pool};
 use crate::ids::{Generation, PoolName};
 use crate::os::socket::Listener;
@@ -19,7 +24,7 @@ pub struct Listeners {
 }
 
 /// One open socket over its life.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 pub struct ListenerId(u64);
 
 #[derive(Debug)]

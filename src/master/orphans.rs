@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use mio::Events;
 
+use serde::{Deserialize, Serialize};
+
 use super::Master;
 use crate::ids::{Pid, Signal};
 use crate::os::{clock, session, signal, wait};
 
 /// Children that were there before us: a shell that started jobs and then became fpmd left them to us.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Strangers {
     /// There before us; never touched.
     foreign: HashSet<Pid>,

@@ -1,6 +1,8 @@
 //! Where a worker accepts: the one place where the two ways of dispatch differ for a worker. On its pool's own sockets it is
 //! watched from outside; on a slot the gateway knows.
 
+use serde::{Deserialize, Serialize};
+
 use super::Master;
 use super::gateways::Condition;
 use super::listeners::{ListenerId, Listeners};
@@ -15,7 +17,7 @@ use crate::supervise::event::Event;
 use crate::wire::gateway::ToGateway;
 
 /// The socket that is a worker's FD 0.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Seat {
     /// One of the pool's own, with others.
     Shared(ListenerId),

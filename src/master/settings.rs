@@ -2,9 +2,12 @@
 //!
 //! The supervisor numbers generations and says when one is over; the settings themselves stay here.
 
+mod written;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+pub use self::written::Written;
 use crate::config::model::Pool;
 use crate::ids::{Generation, PoolName};
 

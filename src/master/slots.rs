@@ -4,6 +4,8 @@
 //!
 //! Only the gateway's user (and root) can connect: the sockets are 0600 in a directory 0700, all of it that user's.
 
+mod written;
+
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File};
 use std::io;
@@ -13,6 +15,9 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
+use serde::{Deserialize, Serialize};
+
+pub use self::written::Written;
 use crate::config::model::{ListenAddress, SocketSettings, User};
 use crate::ids::{Generation, Gid, Pid, PoolName, SlotId, Uid, WorkerId};
 use crate::os::socket::Listener;
@@ -49,7 +54,7 @@ struct Slot {
 }
 
 /// The worker on a slot.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Occupant {
     /// Which worker.
     pub worker: WorkerId,
@@ -60,7 +65,7 @@ pub struct Occupant {
 }
 
 /// What the gateway knows of a worker.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Stage {
     /// Nothing: it is not ready.
     Starting,

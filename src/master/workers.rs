@@ -2,12 +2,15 @@
 //!
 //! Their states are the supervisor's. A worker's output pipes can outlive it: whatever it left behind may write to them.
 
+mod written;
+
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
 use mio::Registry;
 
+pub use self::written::Written;
 use super::listeners::ListenerId;
 use super::seats::Seat;
 use crate::event;

@@ -16,6 +16,8 @@ use nix::sys::stat::fstat;
 
 pub use self::rest::{Rest, TakenBack, Way};
 use self::wait::Wait;
+use serde::{Deserialize, Serialize};
+
 use super::clock;
 use super::procfs::{self, State};
 use super::signal::{self, Delivery, SignalError};
@@ -52,7 +54,7 @@ pub struct Observation {
 }
 
 /// What the last try to stop a worker saw, so that the next one knows whether it is busy with the same thing.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 pub struct Trail(Option<u64>);
 
 /// What became of [`Observer::stop_if_idle`].

@@ -8,6 +8,8 @@ use std::io::{self, ErrorKind, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
+
 use crate::config::host::{Host, ReadError, Unusable};
 use crate::config::model::{Group, User};
 use crate::ids::Uid;
@@ -27,7 +29,7 @@ const MOST_LINKS: usize = 40;
 pub struct Machine;
 
 /// The machine for a program that stays: what the user database loads and waits for is a short-lived child's, see `aside`.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Resident {
     users: Answers<User>,
     groups: Answers<Group>,
@@ -62,6 +64,45 @@ impl Resident {
         ask: impl FnOnce() -> Result<Option<Group>, String>,
     ) -> Result<Option<Group>, String> {
         self.groups.borrow_mut().entry(name.to_owned()).or_insert_with(ask).clone()
+    }
+}
+
+/// A machine on which a configuration was checked before: what the user database said then, and no doubt about programs
+/// and directories.
+#[derive(Debug)]
+pub struct Remembered(pub Resident);
+
+impl Host for Remembered {
+    fn read(&self, path: &Path) -> Result<String, ReadError> {
+        Machine.read(path)
+    }
+
+    fn entries(&self, directory: &Path) -> Result<Vec<String>, ReadError> {
+        Machine.entries(directory)
+    }
+
+    fn user(&self, name: &str) -> Result<Option<User>, String> {
+        self.0.user(name)
+    }
+
+    fn group(&self, name: &str) -> Result<Option<Group>, String> {
+        self.0.group(name)
+    }
+
+    fn executable(&self, _root: Option<&Path>, _program: &Path) -> Result<(), Unusable> {
+        Ok(())
+    }
+
+    fn is_directory(&self, _root: Option<&Path>, _path: &Path) -> bool {
+        true
+    }
+
+    fn uid(&self) -> Uid {
+        Machine.uid()
+    }
+
+    fn default_runtime_dir(&self) -> PathBuf {
+        Machine.default_runtime_dir()
     }
 }
 

@@ -7,10 +7,12 @@ use nix::sched::{CpuSet, sched_getaffinity};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::Pid;
 
+use serde::{Deserialize, Serialize};
+
 use crate::os::errno::Cause;
 
 /// RLIMIT_NOFILE as fpmd was started with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OriginalLimit {
     /// What `open(2)` obeys.
     pub soft: u64,

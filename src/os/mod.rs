@@ -10,6 +10,7 @@ pub mod clock;
 pub mod daemon;
 pub mod errno;
 pub mod fdpass;
+pub mod handover;
 pub mod host;
 pub mod inspect;
 pub mod legacy;

@@ -5,6 +5,7 @@
 
 mod error;
 mod unix;
+mod written;
 
 use std::fmt;
 use std::fs::File;
@@ -19,6 +20,7 @@ use nix::sys::socket::{self as sys, AddressFamily, SockFlag, SockType, SockaddrS
 
 pub use self::error::Error;
 use self::unix::OwnedPath;
+pub use self::written::WrittenListener;
 use crate::config::model::{ListenAddress, SocketSettings};
 use crate::os::errno::Cause;
 

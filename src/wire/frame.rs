@@ -130,6 +130,11 @@ impl<M: Message> Decoder<M> {
         }
     }
 
+    /// What was taken and is not a whole message yet.
+    pub fn unread(&self) -> &[u8] {
+        &self.bytes
+    }
+
     /// The next whole message; `None` where more bytes are needed.
     ///
     /// # Errors

@@ -64,6 +64,16 @@ impl Channel {
         Ok((Channel { socket, unsent: VecDeque::new(), buffer: vec![0; MAX_PACKET] }, theirs))
     }
 
+    /// The master's end of a channel that an earlier program opened; everything was sent.
+    pub fn claim(socket: OwnedFd) -> Channel {
+        Channel { socket, unsent: VecDeque::new(), buffer: vec![0; MAX_PACKET] }
+    }
+
+    /// Whether nothing waits to be read by the gateway.
+    pub fn is_flushed(&self) -> bool {
+        self.unsent.is_empty()
+    }
+
     /// Sends a message, at once or when the gateway has read those before it. The descriptors are only borrowed.
     ///
     /// # Errors

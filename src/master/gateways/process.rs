@@ -32,8 +32,8 @@ pub struct Process {
     pub pid: Pid,
     /// How the messages go.
     pub channel: Channel,
-    /// Why it could not run, should that be so.
-    pub report: ReportPipe,
+    /// Why it could not run, should that be so; `None` for one that an earlier program has started.
+    pub report: Option<ReportPipe>,
     /// When it was started.
     pub since: Moment,
 }
@@ -98,7 +98,7 @@ impl Program {
             cgroup: cgroups.of_gateways(),
         };
         let child = process::spawn(&spawn, &descriptors).map_err(|error| error.to_string())?;
-        Ok(Process { number, pid: child.pid, channel, report: child.report, since: clock::monotonic() })
+        Ok(Process { number, pid: child.pid, channel, report: Some(child.report), since: clock::monotonic() })
     }
 
     /// Nothing but what a gateway needs: no environment, no group but its user's, no capability; every descriptor that the

@@ -17,6 +17,8 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, bind, connec
 use nix::sys::stat::{FchmodatFlags, Mode, fchmodat, fstat, major, minor};
 use nix::unistd;
 
+use serde::{Deserialize, Serialize};
+
 use super::error::Error;
 use crate::config::model::SocketSettings;
 use crate::ids::{Gid, Uid};
@@ -28,13 +30,13 @@ use crate::os::sockdiag::SockDiag;
 const PATH_MAX_BYTES: usize = 107;
 
 /// A path with the inode that we made there; the inode tells ours from a successor's.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct OwnedPath {
     path: PathBuf,
     inode: Inode,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 struct Inode {
     device: u64,
     number: u64,
