@@ -97,6 +97,8 @@ pub enum Action {
     },
     /// Reopen the log files, after they were renamed
     Reopen,
+    /// Exchange fpmd's program for the installed version, in the same process
+    Upgrade,
     /// Test a configuration file; needs no running fpmd
     Check {
         /// The configuration file
@@ -223,6 +225,7 @@ mod tests {
             ("fpmctl drain 7", Action::Drain { pid }),
             ("fpmctl kill 7", Action::Kill { pid }),
             ("fpmctl reopen", Action::Reopen),
+            ("fpmctl upgrade", Action::Upgrade),
             ("fpmctl check", Action::Check { file: DEFAULT_CONFIG.into() }),
             ("fpmctl check x.toml", Action::Check { file: "x.toml".into() }),
             ("fpmctl dump", Action::Dump),

@@ -36,6 +36,8 @@ pub enum Invocation {
     Run(Run),
     /// `fpmd demo`: the built-in pool.
     Demo(Demo),
+    /// `fpmd take-over-trial`: whether an upgrade of the fpmd that asks would do.
+    Trial,
     /// `fpmd demo-worker`: the worker of that pool, on descriptor 0.
     DemoWorker,
 }
@@ -135,6 +137,9 @@ enum Mode {
     Run(Run),
     /// Serve a built-in worker, to try fpmd with nothing installed
     Demo(Demo),
+    /// Whether this program could take over from the one that asks
+    #[command(hide = true)]
+    TakeOverTrial,
     /// The built-in worker of the demo
     #[command(hide = true)]
     DemoWorker,
@@ -162,6 +167,7 @@ impl Typed {
         match mode {
             Some(Mode::Run(run)) => Invocation::Run(run),
             Some(Mode::Demo(demo)) => Invocation::Demo(demo),
+            Some(Mode::TakeOverTrial) => Invocation::Trial,
             Some(Mode::DemoWorker) => Invocation::DemoWorker,
             None if check => Invocation::Check { config },
             None if dump => Invocation::Dump { config },

@@ -125,6 +125,7 @@ fn task(action: Action) -> Task {
         Action::Scale { pool, workers } => Ask(Command::Scale { pool, workers }, WhileConnected),
         Action::Drain { pid } => Ask(Command::Drain { pid }, WhileConnected),
         Action::Kill { pid } => Ask(Command::Kill { pid }, WhileConnected),
+        Action::Upgrade => Ask(Command::Upgrade, WhileConnected),
         Action::Check { file } => Check(file),
         Action::Request(request) => Send(request),
         Action::Import(what) => Task::Import(what),

@@ -14,12 +14,13 @@ pub mod writer;
 
 use std::fmt;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use ::log::{Level, LevelFilter, Metadata, Record};
 use nix::errno::Errno;
 
-use self::line::{Entry, Style};
+use self::line::{Entry, Frame, Style};
 use self::sink::Sink;
 use self::writer::Writer;
 use crate::config::model::{Global, LogFormat, LogLevel, LogTarget};
@@ -91,10 +92,31 @@ impl std::error::Error for LogError {}
 /// # Errors
 /// The target cannot be opened, or logging has started already.
 pub fn init(settings: &Settings) -> Result<(), LogError> {
-    let backend = Backend::open(settings)?;
+    start(Backend::open(settings)?)
+}
+
+/// Starts logging as [`init`] does; `file` is the log file, where a program before us has opened it.
+///
+/// # Errors
+/// As for [`init`].
+pub fn resume(settings: &Settings, file: Option<OwnedFd>) -> Result<(), LogError> {
+    let backend = match (file, &settings.target) {
+        (Some(file), LogTarget::File(_)) => Backend::over(settings, Sink::File(file.into()), Frame::Stream),
+        (_, _) => Backend::open(settings)?,
+    };
+    start(backend)
+}
+
+/// Another descriptor of the open log file, if the log goes to one.
+pub fn file() -> Option<OwnedFd> {
+    LOGGER.lock().as_ref()?.writer.sink().file()?.try_clone().ok().map(OwnedFd::from)
+}
+
+fn start(backend: Backend) -> Result<(), LogError> {
+    let level = backend.settings.level;
     ::log::set_logger(&LOGGER).map_err(|_| LogError::Taken)?;
     *LOGGER.lock() = Some(backend);
-    ::log::set_max_level(filter(settings.level));
+    ::log::set_max_level(filter(level));
     Ok(())
 }
 
@@ -188,14 +210,19 @@ struct Backend {
 
 impl Backend {
     fn open(settings: &Settings) -> Result<Backend, LogError> {
-        let (sink, style) = open(settings)?;
-        Ok(Backend { settings: settings.clone(), style, writer: Writer::new(sink), buffer: String::new() })
+        let (sink, frame) = open(settings)?;
+        Ok(Backend::over(settings, sink, frame))
+    }
+
+    fn over(settings: &Settings, sink: Sink, frame: Frame) -> Backend {
+        let (settings, style) = (settings.clone(), style(settings, frame));
+        Backend { settings, style, writer: Writer::new(sink), buffer: String::new() }
     }
 
     fn reconfigure(&mut self, settings: &Settings) -> Result<(), LogError> {
-        let (sink, style) = open(settings)?;
+        let (sink, frame) = open(settings)?;
         self.writer.replace(sink);
-        self.style = style;
+        self.style = style(settings, frame);
         self.settings = settings.clone();
         Ok(())
     }
@@ -251,11 +278,13 @@ impl Backend {
     }
 }
 
-fn open(settings: &Settings) -> Result<(Sink, Style), LogError> {
-    let (sink, frame) = Sink::open(&settings.target)
-        .map_err(|error| LogError::Open { target: settings.target.clone(), cause: error })?;
-    let style = Style { format: settings.format, frame, level: settings.level, pid: std::process::id() };
-    Ok((sink, style))
+fn open(settings: &Settings) -> Result<(Sink, Frame), LogError> {
+    Sink::open(&settings.target)
+        .map_err(|error| LogError::Open { target: settings.target.clone(), cause: error })
+}
+
+fn style(settings: &Settings, frame: Frame) -> Style {
+    Style { format: settings.format, frame, level: settings.level, pid: std::process::id() }
 }
 
 /// A target in a sentence.

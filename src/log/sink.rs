@@ -51,6 +51,16 @@ impl Sink {
     }
 }
 
+impl Sink {
+    /// The log file, if that is what it is.
+    pub fn file(&self) -> Option<&File> {
+        match self {
+            Sink::File(file) => Some(file),
+            Sink::Stream(_) | Sink::Syslog(_) => None,
+        }
+    }
+}
+
 impl Write for Sink {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {

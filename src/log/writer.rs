@@ -31,6 +31,11 @@ impl<W: Write> Writer<W> {
         Writer { sink, tail: Vec::new(), loss: None }
     }
 
+    /// Where lines go.
+    pub fn sink(&self) -> &W {
+        &self.sink
+    }
+
     /// Goes on with another sink. The rest of a half-written line counts as lost.
     pub fn replace(&mut self, sink: W) {
         self.sink = sink;

@@ -164,7 +164,7 @@ impl Master {
         }
     }
 
-    fn answer(&mut self, ticket: Ticket, result: Result<String, String>) {
+    pub(super) fn answer(&mut self, ticket: Ticket, result: Result<String, String>) {
         let Some(client) = self.control.waiting_for(ticket) else { return };
         let reply = match result {
             Ok(text) => Reply::Done(text),
@@ -175,7 +175,7 @@ impl Master {
 
     /// A child was reaped.
     pub(super) fn on_exit(&mut self, pid: Pid, status: ExitStatus) {
-        if self.on_gateway_exit(pid, status) {
+        if self.on_gateway_exit(pid, status) || self.on_trial_exit(pid, status) {
             return;
         }
         let Some(worker) = self.workers.by_pid(pid) else {

@@ -3,9 +3,20 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::BorrowedFd;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
 
 use crate::ids::PoolName;
 use crate::os::cgroup::{Delegated, Group};
+
+/// The groups on their way to a new program: their directories.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct Written {
+    groups: BTreeMap<PoolName, PathBuf>,
+    gateways: Option<PathBuf>,
+    leaving: Vec<PathBuf>,
+}
 
 /// The groups of all pools.
 #[derive(Debug)]
@@ -74,6 +85,33 @@ impl Cgroups {
     /// Removes groups that have become empty.
     pub fn sweep(&mut self) {
         self.leaving.retain(|group| group.remove().is_err());
+    }
+}
+
+impl Cgroups {
+    /// What the successor of this process has to know.
+    pub fn bequeath(&self) -> Written {
+        let path = |group: &Group| group.path().to_owned();
+        Written {
+            groups: self.groups.iter().map(|(pool, group)| (pool.clone(), path(group))).collect(),
+            gateways: self.gateways.as_ref().map(path),
+            leaving: self.leaving.iter().map(path).collect(),
+        }
+    }
+
+    /// Goes on with the groups of a predecessor; one that cannot be used any more is left to the sessions of its workers.
+    pub fn claim(written: Written) -> Cgroups {
+        let open = |path: PathBuf| {
+            Group::open(path)
+                .inspect_err(|error| log::warn!("going on without a control group: {error}"))
+                .ok()
+        };
+        let mut cgroups = Cgroups::new();
+        let groups = written.groups.into_iter();
+        cgroups.groups = groups.filter_map(|(pool, path)| Some((pool, open(path)?))).collect();
+        cgroups.gateways = written.gateways.and_then(open);
+        cgroups.leaving = written.leaving.into_iter().filter_map(open).collect();
+        cgroups
     }
 }
 

@@ -15,6 +15,8 @@ enum Verdict {
     Now(Reply),
     /// The supervisor answers by the ticket.
     Later(Event),
+    /// Our successor answers, or we do.
+    Upgrade,
     /// Gateways have to be asked for the status of this pool, or of all.
     Ask(Option<PoolName>),
 }
@@ -31,6 +33,11 @@ impl Master {
         match self.judge(request.command, ticket) {
             Verdict::Now(reply) => self.reply(client, &reply),
             Verdict::Ask(pool) => self.inquire(client, pool, ticket),
+            Verdict::Upgrade => {
+                self.control.wait(client, ticket);
+                self.set_client_timer(client, None);
+                self.begin_upgrade(ticket);
+            }
             Verdict::Later(event) => {
                 // First the stage, then the event: its answer may come at once.
                 self.control.wait(client, ticket);
@@ -53,7 +60,8 @@ impl Master {
             | Command::Dump
             | Command::Drain { .. }
             | Command::Kill { .. }
-            | Command::Reopen => Vec::new(),
+            | Command::Reopen
+            | Command::Upgrade => Vec::new(),
         };
         if let Some(refusal) = named.iter().find_map(|pool| self.refuse_unknown(pool)) {
             return Verdict::Now(Reply::Refused(refusal));
@@ -77,6 +85,7 @@ impl Master {
             Command::Scale { pool, workers } => about_pool(pool, PoolCommand::Scale(workers)),
             Command::Drain { pid } => self.about_worker(pid, WorkerCommand::Drain, ticket),
             Command::Kill { pid } => self.about_worker(pid, WorkerCommand::Kill, ticket),
+            Command::Upgrade => Verdict::Upgrade,
             Command::Reopen => Verdict::Now(match self.reopen_logs() {
                 Ok(()) => Reply::Done(String::new()),
                 Err(refusal) => Reply::Refused(refusal),

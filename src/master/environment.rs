@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 
 use crate::config::model::Pool;
+use crate::os::handover;
 use crate::systemd;
 
 /// The environment of a worker of `pool`, sorted by name; `own` is fpmd's environment.
@@ -16,7 +17,7 @@ pub fn worker_environment(
 ) -> Vec<(OsString, OsString)> {
     let rules = &pool.environment;
     let is_wanted = |name: &OsStr| {
-        (!rules.clear && !systemd::VARIABLES.iter().any(|ours| name == *ours))
+        (!rules.clear && name != handover::VARIABLE && !systemd::VARIABLES.iter().any(|ours| name == *ours))
             || rules.pass.iter().any(|wanted| name == wanted.as_str())
     };
     let mut environment: BTreeMap<OsString, OsString> = own.filter(|(name, _)| is_wanted(name)).collect();

@@ -89,6 +89,14 @@ pub enum End {
     Lost,
 }
 
+/// Looks for the program that gateways are started from.
+///
+/// # Errors
+/// A sentence that names where it was looked for.
+pub fn find_program() -> Result<(), String> {
+    Program::find().map(drop)
+}
+
 /// Whether there is a program to start gateways from.
 pub fn is_installed() -> bool {
     Program::find().is_ok()

@@ -3,6 +3,8 @@
 
 use std::path::PathBuf;
 
+use serde::{Deserialize, Serialize};
+
 use super::Master;
 use super::pid_file::{PidFile, PidFileError};
 use super::start::own_pid;
@@ -19,10 +21,29 @@ pub struct PidFiles {
     file: Option<PidFile>,
 }
 
+/// The same on its way to a new program.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct WrittenPidFiles {
+    option: Option<PathBuf>,
+    file: Option<PathBuf>,
+}
+
 impl PidFiles {
     /// None yet; `option` is what the command line says.
     pub fn new(option: Option<PathBuf>) -> PidFiles {
         PidFiles { option, file: None }
+    }
+
+    /// As a predecessor of this process has left it.
+    pub fn claim(written: WrittenPidFiles) -> PidFiles {
+        let WrittenPidFiles { option, file } = written;
+        PidFiles { option, file: file.map(|path| PidFile::of(&path, own_pid())) }
+    }
+
+    /// What a successor of this process has to know.
+    pub fn bequeath(&self) -> WrittenPidFiles {
+        let file = self.file.as_ref().map(|file| file.path().to_owned());
+        WrittenPidFiles { option: self.option.clone(), file }
     }
 
     /// Writes the file that these settings want, and removes the one that they do not want any more.

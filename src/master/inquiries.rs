@@ -37,6 +37,11 @@ struct Inquiry {
 }
 
 impl Inquiries {
+    /// Whether a client waits for an answer.
+    pub fn is_any_open(&self) -> bool {
+        !self.open.is_empty()
+    }
+
     /// Notes a question; its number.
     fn open(&mut self, client: u64, pool: Option<PoolName>, missing: BTreeSet<PoolName>) -> u64 {
         self.last += 1;

@@ -25,11 +25,15 @@ mod snapshot;
 mod source;
 mod spawning;
 mod start;
+mod state;
+mod take_over;
 #[cfg(test)]
 mod testing;
+mod upgrade;
 mod workers;
 
 use std::collections::{HashMap, VecDeque};
+use std::path::PathBuf;
 use std::rc::Rc;
 
 use signal_hook_mio::v1_0::Signals;
@@ -47,6 +51,7 @@ use self::run::{Farewell, Timer};
 use self::settings::Settings;
 use self::slots::Slots;
 use self::source::Source;
+use self::upgrade::Upgrade;
 use self::workers::Workers;
 use crate::config::model::Global;
 use crate::event::timer::Timers;
@@ -60,6 +65,7 @@ use crate::supervise::Supervisor;
 use crate::systemd::Notifier;
 
 pub use self::start::main;
+pub use self::take_over::resume;
 
 /// Everything that the daemon holds. Each part is one module's; the methods are spread over them by subject.
 struct Master {
@@ -98,6 +104,9 @@ struct Master {
     failure: Option<String>,
     demo: Option<Demo>,
     started: Moment,
+    /// Where new versions of our program are found.
+    own_path: PathBuf,
+    upgrade: Upgrade,
 }
 
 /// Who has to be told that we serve.

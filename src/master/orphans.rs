@@ -13,7 +13,7 @@ use crate::ids::{Pid, Signal};
 use crate::os::{clock, session, signal, wait};
 
 /// Children that were there before us: a shell that started jobs and then became fpmd left them to us.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Strangers {
     /// There before us; never touched.
     foreign: HashSet<Pid>,

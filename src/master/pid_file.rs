@@ -53,6 +53,11 @@ impl PidFile {
         Ok(PidFile { path: path.to_owned(), content })
     }
 
+    /// One that was written before, with this pid.
+    pub fn of(path: &Path, pid: Pid) -> PidFile {
+        PidFile { path: path.to_owned(), content: format!("{pid}\n") }
+    }
+
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path

@@ -36,6 +36,8 @@ pub enum Timer {
     Facts,
     /// Gateways took too long to answer a question.
     Inquiry(u64),
+    /// An upgrade takes too long.
+    Upgrade,
     /// The last replies of a stopping daemon have had their time.
     Farewell,
 }
@@ -58,6 +60,9 @@ impl Master {
         let mut events = Events::with_capacity(256);
         loop {
             let is_settled = self.settle();
+            if is_settled {
+                self.proceed_with_upgrade();
+            }
             if self.is_over() {
                 self.workers.finish_outputs(clock::monotonic());
                 return Ok(());
@@ -122,22 +127,25 @@ impl Master {
             Timer::GatewayEnd(number) => self.gateways.kill(number),
             Timer::Facts => self.tell_facts(),
             Timer::Inquiry(number) => self.conclude(number),
+            Timer::Upgrade => self.expire_upgrade(),
             Timer::Farewell => self.farewell = Farewell::Said,
         }
     }
 
     fn on_signals(&mut self) {
         let pending: Vec<i32> = self.signals.pending().collect();
-        for signal in pending {
-            match signal {
-                signals::CHLD => self.reap(),
-                signals::TERM | signals::QUIT | signals::INT => self.on_stop_signal(signal),
-                signals::HUP | signals::USR2 => self.on_reload_signal(),
-                // Says itself what came of it.
-                signals::USR1 => drop(self.reopen_logs()),
-                // signal-hook gives back nothing but what it was asked for.
-                _ => {}
-            }
+        pending.into_iter().for_each(|number| self.on_signal(number));
+    }
+
+    pub(super) fn on_signal(&mut self, number: i32) {
+        match number {
+            signals::CHLD => self.reap(),
+            signals::TERM | signals::QUIT | signals::INT => self.on_stop_signal(number),
+            signals::HUP | signals::USR2 => self.on_reload_signal(),
+            // Says itself what came of it.
+            signals::USR1 => drop(self.reopen_logs()),
+            // signal-hook gives back nothing but what it was asked for.
+            _ => {}
         }
     }
 
@@ -161,7 +169,7 @@ impl Master {
     }
 
     /// Takes every child that has ended, until there is none: one SIGCHLD can stand for many.
-    fn reap(&mut self) {
+    pub(super) fn reap(&mut self) {
         loop {
             match wait::reap() {
                 Ok(Some(ended)) => self.on_exit(ended.pid, ended.status),

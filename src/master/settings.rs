@@ -80,6 +80,11 @@ impl Settings {
         self.range(name).next_back().map(|((_, generation), _)| *generation)
     }
 
+    /// The settings of a generation that was seen before.
+    pub fn of(&self, name: &PoolName, generation: Generation) -> Option<Arc<Pool>> {
+        self.in_force.get(&(name.clone(), generation)).map(Arc::clone)
+    }
+
     /// What the pool runs with now, or will run with when it is started.
     pub fn current(&self, name: &PoolName) -> Option<Arc<Pool>> {
         self.latest_in_force(name).or_else(|| self.newest.get(name).map(Arc::clone))

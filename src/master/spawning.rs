@@ -85,7 +85,10 @@ fn prepared(master: &mut Master, pool: &Pool, generation: Generation) -> Result<
         return Ok(Rc::clone(spawn));
     }
     let spawn = Rc::new(prepare(master, pool)?);
-    if let Some(program) = Program::of(pool) {
+    // After an upgrade it is known already, as it was at the first start.
+    if !master.programs.contains_key(&key)
+        && let Some(program) = Program::of(pool)
+    {
         master.programs.insert(key.clone(), program);
     }
     master.spawns.insert(key, Rc::clone(&spawn));

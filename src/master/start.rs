@@ -23,8 +23,9 @@ use super::run::{Farewell, signals};
 use super::settings::Settings;
 use super::slots::Slots;
 use super::source::{OnePool, Source};
+use super::upgrade::Upgrade;
 use super::workers::Workers;
-use super::{Master, Starting, reload};
+use super::{Master, Starting, reload, take_over};
 use crate::cli::exit::Daemon as Exit;
 use crate::cli::fpmd::{Invocation, Place, Run};
 use crate::cli::output;
@@ -37,7 +38,7 @@ use crate::log::{self, LogError};
 use crate::os::activity::Observer;
 use crate::os::daemon::{self, Role};
 use crate::os::host::Machine;
-use crate::os::{clock, limits, signal, users, wait};
+use crate::os::{clock, handover, limits, signal, users, wait};
 use crate::supervise::Supervisor;
 use crate::systemd::{self, Inherited, Notifier};
 
@@ -55,9 +56,14 @@ pub fn main(invocation: Invocation) -> ExitCode {
         }
         Invocation::Run(run) => run_one_pool(inherited, &run),
         Invocation::Demo(demo) => run_demo(inherited, &demo.listen, demo.workers),
+        Invocation::Trial => take_over::trial().map_err(Failure::Sentence),
         // The built-in worker is another program; the binary calls it instead of us.
         Invocation::DemoWorker => Ok(()),
     };
+    report(done)
+}
+
+fn report(done: Result<(), Failure>) -> ExitCode {
     match done {
         Ok(()) => Exit::Done.into(),
         Err(failure) => {
@@ -220,6 +226,10 @@ fn serve(inherited: Taken, source: Source, options: Options) -> Result<(), Failu
     let pid_files = PidFiles::new(options.pid_file);
     let mut master = bring_up(inherited, source, pid_files, config, starting, options.demo)?;
     master.pid_files.adopt(&master.global).map_err(Failure::PidFile)?;
+    serve_to_the_end(master)
+}
+
+fn serve_to_the_end(mut master: Master) -> Result<(), Failure> {
     let ran = master.run().map_err(|error| Failure::System("wait for events", error));
     master.bury();
     ran?;
@@ -227,6 +237,11 @@ fn serve(inherited: Taken, source: Source, options: Options) -> Result<(), Failu
         Some(reason) => Err(Failure::Sentence(reason)),
         None => Ok(()),
     }
+}
+
+/// A master's whole life after its start, to its exit code.
+pub(super) fn live(master: Master) -> ExitCode {
+    report(serve_to_the_end(master))
 }
 
 /// Our pid, after going to the background.
@@ -289,6 +304,8 @@ fn bring_up(
         farewell: Farewell::NotYet,
         failure: None,
         started: now,
+        own_path: handover::own_path().map_err(system("find our own program"))?,
+        upgrade: Upgrade::None,
     };
     ::log::info!("fpmd is running, pid {}", std::process::id());
     let change = reload::Change::all(config);

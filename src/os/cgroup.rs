@@ -93,7 +93,11 @@ pub struct Group {
 }
 
 impl Group {
-    fn open(path: PathBuf) -> Result<Group, CgroupError> {
+    /// A group that is there.
+    ///
+    /// # Errors
+    /// Processes cannot be put into it.
+    pub fn open(path: PathBuf) -> Result<Group, CgroupError> {
         let opened =
             usable(&path).and_then(|()| OpenOptions::new().write(true).open(path.join("cgroup.procs")));
         match opened {

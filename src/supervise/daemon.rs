@@ -162,6 +162,15 @@ impl Supervisor {
         pool.worker(worker)?.pid()
     }
 
+    /// Why another program cannot go on from here: what is being exchanged should come to its end first.
+    pub fn refuse_exchange(&self) -> Option<String> {
+        if !matches!(self.life, Life::Running) {
+            return Some("fpmd is stopping".to_owned());
+        }
+        let reloading = self.pools.values().find(|pool| pool.exchange.is_some());
+        reloading.map(|pool| format!("pool {} is being reloaded; try again when that is done", pool.name))
+    }
+
     /// What the daemon is doing.
     pub fn state(&self) -> DaemonState {
         match self.life {

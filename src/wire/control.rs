@@ -82,6 +82,8 @@ pub enum Command {
     },
     /// Reopens the log files.
     Reopen,
+    /// Goes on as the newest version of the program, in the same process.
+    Upgrade,
 }
 
 impl Command {
@@ -97,7 +99,8 @@ impl Command {
             | Command::Scale { .. }
             | Command::Drain { .. }
             | Command::Kill { .. }
-            | Command::Reopen => false,
+            | Command::Reopen
+            | Command::Upgrade => false,
         }
     }
 }

@@ -22,5 +22,6 @@ mod reload;
 mod sockets;
 mod supervision;
 mod support;
+mod upgrade;
 mod web;
 mod workers;

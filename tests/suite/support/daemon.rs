@@ -120,6 +120,7 @@ pub struct Rig {
     wrapper: Vec<String>,
     environment: Vec<(String, String)>,
     expected: Vec<String>,
+    program: PathBuf,
 }
 
 impl Rig {
@@ -132,6 +133,7 @@ impl Rig {
             wrapper: Vec::new(),
             environment: Vec::new(),
             expected: vec![HASTY.to_owned()],
+            program: PathBuf::from(env!("CARGO_BIN_EXE_fpmd")),
         }
     }
 
@@ -160,6 +162,25 @@ impl Rig {
     pub fn environment(mut self, name: &str, value: &str) -> Rig {
         self.environment.push((name.to_owned(), value.to_owned()));
         self
+    }
+
+    /// Starts fpmd by a link, so that another program can be put in its place: see `install`.
+    pub fn linked(mut self) -> Rig {
+        self.install(Path::new(env!("CARGO_BIN_EXE_fpmd")));
+        self.program = self.link();
+        self
+    }
+
+    fn link(&self) -> PathBuf {
+        self.dir.join("bin/fpmd")
+    }
+
+    /// Makes the link lead to this program, as a package does it: in one step.
+    pub fn install(&self, program: &Path) {
+        let draft = self.dir.join("bin/fpmd.new");
+        fs::create_dir_all(draft.parent().unwrap()).unwrap();
+        std::os::unix::fs::symlink(program, &draft).unwrap();
+        fs::rename(&draft, self.link()).unwrap();
     }
 
     /// A piece of each warning or error that belongs to the test.
@@ -197,7 +218,7 @@ impl Rig {
         self.dir.write("fpmd.toml", &self.text());
         let config = self.dir.join("fpmd.toml").to_str().unwrap().to_owned();
         let arguments = self.arguments.clone().unwrap_or_else(|| vec!["--config".into(), config]);
-        let program = env!("CARGO_BIN_EXE_fpmd").to_owned();
+        let program = self.program.to_str().unwrap().to_owned();
         let line: Vec<String> = self.wrapper.iter().cloned().chain([program]).chain(arguments).collect();
         let log = File::options().create(true).append(true).open(self.dir.join("log")).unwrap();
         let ready = UnixDatagram::bind(self.dir.join("notify")).unwrap();

@@ -46,9 +46,15 @@ pub fn php() -> Vec<String> {
     words(&["/usr/bin/php-cgi"])
 }
 
-fn python(rest: &[&str]) -> Vec<String> {
+/// The tests' Python.
+pub fn interpreter() -> PathBuf {
     let interpreter = target().join("test-python/bin/python");
     assert!(interpreter.exists(), "{} is missing; run tests/setup.sh", interpreter.display());
+    interpreter
+}
+
+fn python(rest: &[&str]) -> Vec<String> {
+    let interpreter = interpreter();
     // -B: no compiled files beside the fixtures.
     let mut command = words(&[interpreter.to_str().unwrap(), "-B"]);
     command.extend(words(rest));

@@ -1,0 +1,168 @@
+//! Gateways on their way to a new master: their processes, the way to talk to them, their log files.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mio::Registry;
+use serde::{Deserialize, Serialize};
+
+use super::channel::Channel;
+use super::process::Process;
+use super::settings::Logs;
+use super::{Gateway, Gateways, State};
+use crate::config::model::{Pool, User};
+use crate::event;
+use crate::event::token::Token;
+use crate::ids::{Generation, Moment, Pid, PoolName};
+use crate::os::handover::{Estate, Heirloom};
+use crate::os::socket::Error;
+use crate::wire::gateway::Facts;
+
+/// Every gateway.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Written {
+    pools: BTreeMap<PoolName, WrittenGateway>,
+    leaving: Vec<WrittenProcess>,
+    last: u64,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct WrittenGateway {
+    generation: Generation,
+    access_log: Option<Heirloom>,
+    slow_log: Option<Heirloom>,
+    facts: Facts,
+    start_time: i64,
+    state: WrittenState,
+    delay: Duration,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+enum WrittenState {
+    Running(WrittenProcess),
+    Stopping(WrittenProcess),
+    Resting { until: Moment },
+    Stopped,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct WrittenProcess {
+    number: u64,
+    pid: Pid,
+    channel: Heirloom,
+    since: Moment,
+}
+
+impl Gateways {
+    /// Whether a gateway has still to read something that was told before: that cannot be handed over.
+    pub fn is_any_behind(&self) -> bool {
+        self.processes().any(|process| !process.channel.is_flushed())
+    }
+
+    /// Hands all of them over.
+    pub fn bequeath<'a>(&'a self, estate: &mut Estate<'a>) -> Written {
+        let mut pools = BTreeMap::new();
+        for (pool, gateway) in &self.pools {
+            pools.insert(pool.clone(), gateway.bequeath(estate));
+        }
+        let leaving = self.leaving.values().map(|process| process.bequeath(estate)).collect();
+        Written { pools, leaving, last: self.last }
+    }
+
+    /// Takes them over. `settings` gives those of a generation.
+    ///
+    /// # Errors
+    /// A sentence: a descriptor was not handed over.
+    pub fn claim(
+        written: Written,
+        user: Option<User>,
+        settings: impl Fn(&PoolName, Generation) -> Option<Arc<Pool>>,
+    ) -> Result<Gateways, String> {
+        let text = |error: Error| error.to_string();
+        let mut gateways = Gateways { last: written.last, ..Gateways::new(user) };
+        for (pool, gateway) in written.pools {
+            let Some(settings) = settings(&pool, gateway.generation) else { continue };
+            gateways.pools.insert(pool, Gateway::claim(gateway, settings).map_err(text)?);
+        }
+        for process in written.leaving {
+            gateways.leaving.insert(process.number, Process::claim(process).map_err(text)?);
+        }
+        Ok(gateways)
+    }
+
+    /// Watches what they say.
+    ///
+    /// # Errors
+    /// No memory or watch is left.
+    pub fn watch(&self, registry: &Registry) -> io::Result<()> {
+        self.processes().try_for_each(|process| {
+            event::watch_both_ways(registry, process.channel.as_fd(), Token::Gateway(process.number))
+        })
+    }
+
+    /// Those that nobody needs any more.
+    pub fn leaving(&self) -> impl Iterator<Item = u64> {
+        self.leaving.keys().copied()
+    }
+}
+
+impl Written {
+    /// Whether there is any pool with a gateway.
+    pub fn is_any(&self) -> bool {
+        !self.pools.is_empty()
+    }
+}
+
+impl Gateway {
+    fn bequeath<'a>(&'a self, estate: &mut Estate<'a>) -> WrittenGateway {
+        let mut log = |file: &'a Option<File>| file.as_ref().map(|file| estate.leave(file.as_fd()));
+        WrittenGateway {
+            generation: self.generation,
+            access_log: log(&self.logs.access),
+            slow_log: log(&self.logs.slow),
+            facts: self.facts.clone(),
+            start_time: self.start_time,
+            state: match &self.state {
+                State::Running(process) => WrittenState::Running(process.bequeath(estate)),
+                State::Stopping(process) => WrittenState::Stopping(process.bequeath(estate)),
+                State::Resting { until } => WrittenState::Resting { until: *until },
+                State::Stopped => WrittenState::Stopped,
+            },
+            delay: self.delay,
+        }
+    }
+
+    fn claim(written: WrittenGateway, settings: Arc<Pool>) -> Result<Gateway, Error> {
+        let file = |log: Option<Heirloom>| log.map(|log| log.claim().map(File::from)).transpose();
+        Ok(Gateway {
+            settings,
+            generation: written.generation,
+            logs: Logs { access: file(written.access_log)?, slow: file(written.slow_log)? },
+            facts: written.facts,
+            start_time: written.start_time,
+            state: match written.state {
+                WrittenState::Running(process) => State::Running(Process::claim(process)?),
+                WrittenState::Stopping(process) => State::Stopping(Process::claim(process)?),
+                WrittenState::Resting { until } => State::Resting { until },
+                WrittenState::Stopped => State::Stopped,
+            },
+            delay: written.delay,
+        })
+    }
+}
+
+impl Process {
+    fn bequeath<'a>(&'a self, estate: &mut Estate<'a>) -> WrittenProcess {
+        let channel = estate.leave(self.channel.as_fd());
+        WrittenProcess { number: self.number, pid: self.pid, channel, since: self.since }
+    }
+
+    fn claim(written: WrittenProcess) -> Result<Process, Error> {
+        let WrittenProcess { number, pid, channel, since } = written;
+        Ok(Process { number, pid, channel: Channel::claim(channel.claim()?), report: None, since })
+    }
+}

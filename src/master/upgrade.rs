@@ -1,0 +1,263 @@
+//! `fpmctl upgrade`, from the running program's side: the new program is tried first, as a child that reads what this one
+//! would hand over; only if it says that it can go on with that, and nothing is half done, this process becomes it.
+//!
+//! Until the exec has happened nothing has changed, and any refusal leaves everything as it was. What the new program does
+//! then is `take_over`.
+
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::Master;
+use super::run::{Timer, signals};
+use super::spawning::Pipe;
+use super::state::{State, VERSION};
+use crate::ids::{ExitStatus, Pid, Signal, Ticket};
+use crate::log;
+use crate::log::capture::Capture;
+use crate::os::handover::{self, Estate};
+use crate::os::process::{self, Descriptors, EnvironmentBlock, Output, Report, ReportPipe, Spawn};
+use crate::os::signal::Blocked;
+use crate::os::{clock, signal};
+use crate::supervise::Supervisor;
+use crate::systemd;
+
+/// The hidden command by which the new program is asked.
+pub const TRIAL: &str = "take-over-trial";
+
+/// How long the new program may take to say that it can go on, and then everything that is half done to get done.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What of a refusing program's words is passed on, bytes.
+const WORDS: u64 = 4096;
+
+/// How far an upgrade is.
+#[derive(Debug, Default)]
+pub enum Upgrade {
+    /// Nobody wants one.
+    #[default]
+    None,
+    /// The new program reads the state.
+    Trying(Trial),
+    /// It can go on with it; as soon as nothing is half done, it will.
+    Agreed { ticket: Option<Ticket>, program: PathBuf },
+}
+
+/// The new program, as a child that tells whether it could go on.
+#[derive(Debug)]
+pub struct Trial {
+    ticket: Option<Ticket>,
+    program: PathBuf,
+    pid: Pid,
+    report: ReportPipe,
+    words: OwnedFd,
+}
+
+impl Master {
+    /// Tries the new program; the client with this ticket is answered in the end, by this program or by that one.
+    pub(super) fn begin_upgrade(&mut self, ticket: Ticket) {
+        let started = match &self.upgrade {
+            Upgrade::None => self.refuse_upgrade().map_or_else(|| self.start_trial(ticket), Err),
+            Upgrade::Trying(_) | Upgrade::Agreed { .. } => Err("an upgrade is in progress".to_owned()),
+        };
+        match started {
+            Ok(trial) => {
+                ::log::info!("trying '{}' for an upgrade", trial.program.display());
+                self.upgrade = Upgrade::Trying(trial);
+                self.timers.set(Timer::Upgrade, Some(clock::monotonic().after(PATIENCE)));
+            }
+            Err(reason) => self.say_no(Some(ticket), &reason),
+        }
+    }
+
+    /// Why there can be no upgrade now, whatever the new program is like.
+    fn refuse_upgrade(&self) -> Option<String> {
+        if self.demo.is_some() {
+            return Some("fpmd demo lives for the moment; end it and start the new one".to_owned());
+        }
+        self.supervisor.refuse_exchange()
+    }
+
+    fn start_trial(&mut self, ticket: Ticket) -> Result<Trial, String> {
+        let program = self.own_path.clone();
+        let failed = |error: process::SpawnError| error.to_string();
+        let mut estate = Estate::default();
+        let state = written(&self.will(&mut estate, Some(ticket))?)?;
+        let environment = std::env::vars_os().filter(|(name, _)| !is_for_us(name));
+        let arguments = [program.as_os_str(), TRIAL.as_ref()];
+        let environment = EnvironmentBlock::new(environment).map_err(failed)?;
+        let spawn = Spawn {
+            parent_death: Some(Signal::KILL),
+            ..Spawn::new(&arguments, environment).map_err(failed)?
+        };
+        let words = Pipe::open()?;
+        let output = Output::To(words.theirs.as_fd());
+        let descriptors = Descriptors { stdin: state.as_fd(), stdout: output, stderr: output, cgroup: None };
+        let child = process::spawn(&spawn, &descriptors).map_err(failed)?;
+        Ok(Trial { ticket: Some(ticket), program, pid: child.pid, report: child.report, words: words.ours })
+    }
+
+    /// A child has ended; whether it was the new program's trial.
+    pub(super) fn on_trial_exit(&mut self, pid: Pid, status: ExitStatus) -> bool {
+        let Upgrade::Trying(trial) = &self.upgrade else { return false };
+        if trial.pid != pid {
+            return false;
+        }
+        let Upgrade::Trying(Trial { ticket, program, report, words, .. }) = std::mem::take(&mut self.upgrade)
+        else {
+            return false;
+        };
+        if status == ExitStatus::Code(0) {
+            self.upgrade = Upgrade::Agreed { ticket, program };
+            return true;
+        }
+        let reason = match report.read() {
+            Report::Failed(error) => error.to_string(),
+            Report::Pending | Report::Executing => refusal(&program, status, words),
+        };
+        self.give_up_upgrade(ticket, &reason);
+        true
+    }
+
+    /// The upgrade takes too long.
+    pub(super) fn expire_upgrade(&mut self) {
+        let (ticket, reason) = match std::mem::take(&mut self.upgrade) {
+            Upgrade::None => return,
+            Upgrade::Trying(trial) => {
+                // Its end is that of any other child then.
+                let _ = signal::send_to_group(trial.pid, Signal::KILL);
+                (trial.ticket, format!("'{}' has not answered within {PATIENCE:?}", trial.program.display()))
+            }
+            Upgrade::Agreed { ticket, .. } => {
+                let held_up = self.half_done().unwrap_or("something is half done");
+                (ticket, format!("{held_up} for {PATIENCE:?}; try again"))
+            }
+        };
+        self.give_up_upgrade(ticket, &reason);
+    }
+
+    fn give_up_upgrade(&mut self, ticket: Option<Ticket>, reason: &str) {
+        self.timers.set(Timer::Upgrade, None);
+        self.say_no(ticket, reason);
+    }
+
+    fn say_no(&mut self, ticket: Option<Ticket>, reason: &str) {
+        let text = format!("cannot upgrade: {reason}");
+        for line in text.lines() {
+            ::log::error!("{line}");
+        }
+        if let Some(ticket) = ticket {
+            self.answer(ticket, Err(text));
+        }
+    }
+
+    /// What is under way that this program has to see to its end, as another one could not.
+    fn half_done(&self) -> Option<&'static str> {
+        if self.workers.is_any_starting() {
+            return Some("workers keep starting");
+        }
+        if self.gateways.is_any_behind() {
+            return Some("a gateway has not read what it was told");
+        }
+        self.inquiries.is_any_open().then_some("a status is being asked for")
+    }
+
+    /// Becomes the new program, if that is wanted and nothing is half done. To be called when all actions are done.
+    pub(super) fn proceed_with_upgrade(&mut self) {
+        let Upgrade::Agreed { ticket, program } = &self.upgrade else { return };
+        let (ticket, program) = (*ticket, program.clone());
+        if let Some(reason) = self.refuse_upgrade() {
+            self.upgrade = Upgrade::None;
+            return self.give_up_upgrade(ticket, &reason);
+        }
+        if self.half_done().is_some() {
+            return;
+        }
+        // From here on signals wait for the new program. Those that have come already are still ours to obey.
+        let held = Blocked::all();
+        let waiting: Vec<i32> = self.signals.pending().filter(|number| *number != signals::CHLD).collect();
+        if !waiting.is_empty() {
+            drop(held);
+            waiting.into_iter().for_each(|number| self.on_signal(number));
+            return;
+        }
+        let reason = self.become_program(ticket, &program, &held);
+        drop(held);
+        self.upgrade = Upgrade::None;
+        self.give_up_upgrade(ticket, &reason);
+        // A SIGCHLD may have been taken off with the others.
+        self.reap();
+    }
+
+    /// Returns only with the reason why it could not.
+    fn become_program(&self, ticket: Option<Ticket>, program: &Path, held: &Blocked) -> String {
+        let mut estate = Estate::default();
+        let state = match self.will(&mut estate, ticket).and_then(|will| written(&will)) {
+            Ok(state) => state,
+            Err(reason) => return reason,
+        };
+        ::log::info!("upgrading: fpmd {} hands over to '{}'", env!("CARGO_PKG_VERSION"), program.display());
+        let errno = estate.become_program(program, state.as_fd(), held);
+        format!("cannot execute '{}': {}", program.display(), errno.desc())
+    }
+
+    /// What is handed over.
+    fn will<'a>(
+        &'a self,
+        estate: &mut Estate<'a>,
+        ticket: Option<Ticket>,
+    ) -> Result<State<&'a Supervisor, &'a Capture>, String> {
+        Ok(State {
+            version: VERSION,
+            release: env!("CARGO_PKG_VERSION").to_owned(),
+            own_path: self.own_path.clone(),
+            started: self.started,
+            open_files: self.open_files,
+            ticket,
+            last_ticket: self.last_ticket,
+            source: self.source.clone(),
+            settings: self.settings.write(&self.global)?,
+            supervisor: &self.supervisor,
+            listeners: self.listeners.bequeath(estate),
+            slots: self.slots.bequeath(estate),
+            gateways: self.gateways.bequeath(estate),
+            workers: self.workers.bequeath(estate),
+            cgroups: self.cgroups.bequeath(),
+            strangers: self.strangers.clone(),
+            control: self.control.bequeath(estate),
+            pid_files: self.pid_files.bequeath(),
+            programs: self
+                .programs
+                .iter()
+                .map(|((pool, generation), program)| (pool.clone(), *generation, program.clone()))
+                .collect(),
+            log: log::file().map(|file| estate.leave_copy(file)),
+        })
+    }
+}
+
+fn written(state: &State<&Supervisor, &Capture>) -> Result<OwnedFd, String> {
+    let failed = |error: &dyn std::fmt::Display| format!("cannot write the state down: {error}");
+    let text = serde_json::to_vec(state).map_err(|error| failed(&error))?;
+    handover::written(&text).map_err(|error| failed(&error))
+}
+
+/// Nothing that the service manager says to us is for the trial.
+fn is_for_us(name: &std::ffi::OsStr) -> bool {
+    name == handover::VARIABLE || systemd::VARIABLES.iter().any(|ours| name == *ours)
+}
+
+/// What a program said that cannot go on.
+fn refusal(program: &Path, status: ExitStatus, words: OwnedFd) -> String {
+    let mut said = Vec::new();
+    // Everything is in the pipe, as it has ended; what a child of its may add is not waited for.
+    let _ = File::from(words).take(WORDS).read_to_end(&mut said);
+    let said = String::from_utf8_lossy(&said);
+    let said: Vec<&str> = said.lines().map(|line| line.trim_start_matches("fpmd: ")).collect();
+    match said.as_slice() {
+        [] => format!("'{}' {status} when it was tried", program.display()),
+        lines => format!("'{}' refuses:\n{}", program.display(), lines.join("\n")),
+    }
+}
