@@ -124,7 +124,7 @@ mod tests {
         dispatch = 'direct'
         env = { A = 'x=\"y\"' }
         [pool.www.pm]
-        max_children = 3";
+        max_children = 5";
 
     /// With a user by name, as root has to have one.
     fn config(text: &str) -> Config {
@@ -140,7 +140,7 @@ mod tests {
         let name = PoolName::new("www").unwrap();
         settings.propose(pools.remove(&name).unwrap());
         settings.adopt(&name, Generation(1)).unwrap();
-        settings.propose(config(&TEXT.replace("= 3", "= 4")).pools.remove(&name).unwrap());
+        settings.propose(config(&TEXT.replace("= 5", "= 6")).pools.remove(&name).unwrap());
         settings.adopt(&name, Generation(2)).unwrap();
         let written = serde_json::to_string(&settings.write(&global).unwrap()).unwrap();
         let (read_global, read) = Settings::read(serde_json::from_str(&written).unwrap()).unwrap();
