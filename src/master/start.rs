@@ -7,7 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use mio::Interest;
+use mio::{Interest, Registry};
 use signal_hook_mio::v1_0::Signals;
 
 use super::cgroups::Cgroups;
@@ -251,6 +251,12 @@ pub(super) fn own_pid() -> Pid {
     i32::try_from(std::process::id()).ok().and_then(Pid::new).expect("a process has a positive pid")
 }
 
+pub(super) fn catch_signals(registry: &Registry) -> io::Result<Signals> {
+    let mut signals = Signals::new(signals::ALL)?;
+    registry.register(&mut signals, Token::Signals.encode(), Interest::READABLE)?;
+    Ok(signals)
+}
+
 /// Opens what the loop needs and hands the configuration to the supervisor.
 fn bring_up(
     inherited: Inherited,
@@ -266,10 +272,7 @@ fn bring_up(
     wait::set_subreaper().map_err(|error| Failure::Sentence(error.to_string()))?;
     let poll = mio::Poll::new().map_err(system("make the event loop"))?;
     // Before anything that a signal should clean up.
-    let mut signals = Signals::new(signals::ALL).map_err(system("catch signals"))?;
-    poll.registry()
-        .register(&mut signals, Token::Signals.encode(), Interest::READABLE)
-        .map_err(system("watch for signals"))?;
+    let signals = catch_signals(poll.registry()).map_err(system("catch signals"))?;
     let group = config.global.control_group.as_ref().map(|group| group.gid);
     let control =
         Control::open(&config.global.control_socket, group, poll.registry()).map_err(Failure::Control)?;

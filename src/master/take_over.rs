@@ -6,9 +6,6 @@ use std::io;
 use std::os::fd::AsFd;
 use std::process::ExitCode;
 
-use mio::{Interest, Registry};
-use signal_hook_mio::v1_0::Signals;
-
 use super::Master;
 use super::cgroups::Cgroups;
 use super::control::{Control, PATIENCE};
@@ -16,17 +13,16 @@ use super::gateways::{self, Gateways};
 use super::globals::PidFiles;
 use super::inquiries::Inquiries;
 use super::listeners::Listeners;
-use super::run::{Farewell, Timer, signals};
+use super::run::{Farewell, Timer};
 use super::settings::Settings;
 use super::slots::Slots;
-use super::start::live;
+use super::start::{catch_signals, live};
 use super::state::State;
 use super::upgrade::Upgrade;
 use super::workers::Workers;
 use crate::cli::exit::Daemon as Exit;
 use crate::cli::output;
 use crate::event::timer::Timers;
-use crate::event::token::Token;
 use crate::ids::Ticket;
 use crate::log;
 use crate::os::activity::Observer;
@@ -127,12 +123,6 @@ fn rebuild(state: State, log: Option<std::os::fd::OwnedFd>) -> Result<Master, St
         global,
         poll,
     })
-}
-
-fn catch_signals(registry: &Registry) -> io::Result<Signals> {
-    let mut signals = Signals::new(signals::ALL)?;
-    registry.register(&mut signals, Token::Signals.encode(), Interest::READABLE)?;
-    Ok(signals)
 }
 
 impl Master {
