@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 
+use serde::{Deserialize, Serialize};
+
 use super::line;
 
 /// Lines that are kept: a Python traceback has its reason in the last, PHP the first of four.
@@ -11,7 +13,7 @@ const LINES: usize = 5;
 const LENGTH: usize = 200;
 
 /// The last lines, as bytes.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Recent(VecDeque<Vec<u8>>);
 
 impl Recent {

@@ -31,6 +31,7 @@ struct WrittenWorker {
     seat: Seat,
     pid: Pid,
     trail: Trail,
+    last_words: Option<String>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -54,6 +55,7 @@ impl Workers {
             seat: worker.seat,
             pid: worker.pid,
             trail: worker.trail,
+            last_words: worker.last_words.clone(),
         });
         let outputs = self.outputs.iter().map(|(token, output)| WrittenOutput {
             token: *token,
@@ -69,8 +71,8 @@ impl Workers {
     /// A pipe was not handed over.
     pub fn claim(written: Written, registry: &Registry) -> Result<Workers, Error> {
         let mut workers = Workers { former: written.former, ..Workers::default() };
-        for WrittenWorker { id, pool, seat, pid, trail } in written.alive {
-            workers.insert(id, Worker { pool, seat, pid, report: None, trail });
+        for WrittenWorker { id, pool, seat, pid, trail, last_words } in written.alive {
+            workers.insert(id, Worker { pool, seat, pid, report: None, trail, last_words });
         }
         let mut outputs = HashMap::new();
         for WrittenOutput { token, pipe, capture } in written.outputs {
