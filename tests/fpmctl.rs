@@ -117,6 +117,7 @@ fn snapshot(address: &str) -> Snapshot {
         crashed: 0,
         killed: 0,
         start_failures: 0,
+        cgroup: None,
         activity_method: "system call (procfs)".into(),
         gateway: None,
         workers: Vec::new(),

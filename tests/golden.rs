@@ -54,6 +54,7 @@ fn pool(name: &str, state: &str) -> PoolSnapshot {
         crashed: 0,
         killed: 0,
         start_failures: 0,
+        cgroup: None,
         activity_method: "open connections (sock_diag), system call (procfs)".into(),
         gateway: None,
         workers: Vec::new(),

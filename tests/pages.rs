@@ -135,6 +135,7 @@ fn page<'a>(wait: &'a Histogram, duration: &'a Histogram, processes: Vec<Process
         crashed: 1,
         killed: 1,
         start_failures: 0,
+        oom_kills: Some(2),
         memory: Some(48_234_496),
         queue_wait: wait,
         request_duration: duration,

@@ -11,7 +11,7 @@ use super::model::{
     Config, Dispatch, Gateway, Global, Group, ListenAddress, LogFormat, LogTarget, PmMode, Pool, User,
 };
 use super::pool::UNIX_ONLY;
-use super::values::{show_duration, show_mode, show_size};
+use super::values::{show_duration, show_mode, show_percent, show_size};
 
 /// The whole configuration as TOML. Settings that are not set are comments; those that are not supported yet are
 /// left out.
@@ -90,6 +90,11 @@ pub(super) fn pool_value(pool: &Pool, name: &str) -> Option<String> {
             u64::MAX => quote("unlimited"),
             bytes => quote(&show_size(bytes)),
         }),
+        "memory_max" => pool.resources.memory_max.map(|bytes| quote(&show_size(bytes))),
+        "memory_high" => pool.resources.memory_high.map(|bytes| quote(&show_size(bytes))),
+        "cpu_weight" => pool.resources.cpu_weight.map(|weight| weight.to_string()),
+        "cpu_max" => pool.resources.cpu_max.map(|percent| quote(&show_percent(percent))),
+        "pids_max" => pool.resources.pids_max.map(|pids| pids.to_string()),
         "env" => Some(variables(&pool.environment.set)),
         "clear_env" => Some(pool.environment.clear.to_string()),
         "pass_env" => Some(array(pool.environment.pass.iter().map(|name| quote(name)))),

@@ -4,7 +4,8 @@
 use std::fmt;
 
 use self::Kind::{
-    Bool, Choice, Listen, LogTarget, Mode, Name, Names, Path, Signal, Size, Strings, Table, Text, Time, Whole,
+    Bool, Choice, Listen, LogTarget, Mode, Name, Names, Path, Percent, Signal, Size, Strings, Table, Text,
+    Time, Whole,
 };
 use self::Section::{Global, Pm, Pool};
 
@@ -50,6 +51,8 @@ pub enum Kind {
     Time,
     /// A size with a unit, or bytes.
     Size,
+    /// A part of one CPU such as `50%`, or several.
+    Percent,
     /// Octal digits.
     Mode,
     /// A signal by name or number.
@@ -77,6 +80,7 @@ impl Kind {
             Strings => "[text, ...]",
             Time => "time",
             Size => "size",
+            Percent => "percent",
             Mode => "mode",
             Signal => "signal",
             Choice(_) => "word",
@@ -234,6 +238,11 @@ pub const KEYS: &[Key] = &[
     key(Pool, "process_priority", Whole(-20, 19), Unset("fpmd's own"), "The workers' nice value."),
     key(Pool, "rlimit_files", Whole(16, 1_073_741_816), Unset("fpmd's own"), "How many descriptors a worker may have open."),
     key(Pool, "rlimit_core", Size, Unset("fpmd's own"), "The largest core file of a worker, or \"unlimited\"."),
+    live(Pool, "memory_max", Size, Unset("no limit"), "How much memory the pool's workers may use together; the kernel kills one that needs more."),
+    live(Pool, "memory_high", Size, Unset("no limit"), "With how much memory the pool's workers are slowed down and made to give some back."),
+    live(Pool, "cpu_weight", Whole(1, 10_000), Unset("100"), "The pool's part of the CPUs when they are short, against that of others."),
+    live(Pool, "cpu_max", Percent, Unset("no limit"), "How much of one CPU the pool's workers may use together; 200% is two."),
+    live(Pool, "pids_max", Whole(1, MOST), Unset("no limit"), "How many processes and threads the pool may have, those that workers start included."),
     key(Pool, "env", Table, Value("{}"), "Variables of the workers' environment."),
     key(Pool, "clear_env", Bool, Value("true"), "Whether workers start without fpmd's own environment."),
     key(Pool, "pass_env", Strings, Value("[]"), "Names of variables that workers get from fpmd's environment all the same."),

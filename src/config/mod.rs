@@ -19,6 +19,7 @@ mod nearest;
 pub mod network;
 mod pool;
 mod resolve;
+mod resources;
 mod scaling;
 mod source;
 #[cfg(test)]

@@ -14,6 +14,7 @@ use crate::ids::{Gid, PoolName, Signal, Uid};
 use crate::policy::demand::{self, Bounds, Mode};
 
 pub use super::network::Network;
+pub use super::resources::Resources;
 
 /// The whole configuration: global settings and pools in the order of their names.
 #[derive(Debug, Clone, PartialEq)]
@@ -143,6 +144,8 @@ pub struct Pool {
     pub rlimit_files: Option<u64>,
     /// Soft and hard RLIMIT_CORE of the workers, bytes; `u64::MAX` is unlimited.
     pub rlimit_core: Option<u64>,
+    /// What the workers may use together.
+    pub resources: Resources,
     /// The environment rules.
     pub environment: Environment,
     /// The signal that asks an idle worker to end.

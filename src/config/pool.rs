@@ -12,7 +12,7 @@ use super::model::{
     Dispatch, Environment, KnownWorker, ListenAddress, PmMode, Pool, ProcessManagement, SocketSettings,
 };
 use super::walk::{Item, Report, Table, type_name};
-use super::{gateway, identity, scaling, worker};
+use super::{gateway, identity, resources, scaling, worker};
 use crate::ids::PoolName;
 
 /// What all pools share while they are read.
@@ -60,6 +60,7 @@ pub(super) fn resolve(context: &mut Context<'_>, name: &PoolName, table: &Table<
         process_priority: table.optional(report, "process_priority", |report, item| item.whole(report)),
         rlimit_files: table.optional(report, "rlimit_files", |report, item| item.whole(report)),
         rlimit_core: table.optional(report, "rlimit_core", |report, item| item.size_or_unlimited(report)),
+        resources: resources::read(report, table),
         environment,
         stop_signal: table.value(report, "stop_signal", |report, item| item.signal(report)),
         stop_timeout: table.value(report, "stop_timeout", |report, item| item.time(report)),

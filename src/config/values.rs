@@ -5,6 +5,9 @@ use std::time::Duration;
 /// The longest time that a setting takes, 365 days: longer ones are mistakes in the unit.
 pub const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
+/// All of 10,000 CPUs.
+const MOST_PERCENT: u32 = 1_000_000;
+
 /// Units of time, the largest first, in milliseconds.
 const TIMES: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
 
@@ -80,6 +83,29 @@ pub fn show_size(bytes: u64) -> String {
     }
 }
 
+/// Reads a part of one CPU, or several: `50%`, `200%`.
+///
+/// # Errors
+/// A sentence that says what is right.
+pub fn percent(text: &str) -> Result<u32, String> {
+    let wrong =
+        || format!("'{text}' is not a part of a CPU; write percents of one CPU, such as \"50%\" or \"200%\"");
+    let digits = text.strip_suffix('%').ok_or_else(wrong)?;
+    let is_number = !digits.is_empty() && digits.bytes().all(|digit| digit.is_ascii_digit());
+    let percent = is_number.then(|| digits.parse().ok()).flatten().ok_or_else(wrong)?;
+    // The kernel takes no less than 1 ms of the 100 ms that it counts by.
+    if (1..=MOST_PERCENT).contains(&percent) {
+        Ok(percent)
+    } else {
+        Err(format!("{text} is out of range; it is 1% to {MOST_PERCENT}%"))
+    }
+}
+
+/// Writes a part of one CPU.
+pub fn show_percent(percent: u32) -> String {
+    format!("{percent}%")
+}
+
 /// Reads permission bits in octal: `0660`, `660`, `0o660`.
 ///
 /// # Errors
@@ -107,6 +133,18 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn parts_of_a_cpu_are_percents() {
+        for (text, value) in [("1%", 1), ("50%", 50), ("200%", 200), ("1000000%", 1_000_000)] {
+            assert_eq!(percent(text), Ok(value));
+            assert_eq!(show_percent(value), text);
+        }
+        for bad in ["", "%", "50", "5.5%", "-5%", "+5%", "50 %", "99999999999%"] {
+            assert!(percent(bad).expect_err(bad).contains("is not a part of a CPU"), "{bad}");
+        }
+        assert_eq!(percent("0%"), Err("0% is out of range; it is 1% to 1000000%".to_owned()));
+    }
 
     #[test]
     fn times_are_read_in_every_unit() {

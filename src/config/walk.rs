@@ -279,6 +279,16 @@ impl<'a> Item<'a> {
         read.map_err(|sentence| self.refuse::<()>(report, sentence)).ok()
     }
 
+    /// Percents of one CPU.
+    pub(super) fn percent(&self, report: &mut Report) -> Option<u32> {
+        match self.value {
+            DeValue::String(text) => {
+                values::percent(text).map_err(|sentence| self.refuse::<()>(report, sentence)).ok()
+            }
+            _ => self.mistyped(report, "percents of one CPU such as \"50%\""),
+        }
+    }
+
     /// Permission bits: a string of octal digits or an octal integer. A decimal integer is refused: 660 would be
     /// the mode 1224.
     pub(super) fn mode(&self, report: &mut Report) -> Option<u32> {

@@ -106,6 +106,7 @@ fn pool<'a>(view: &'a View<'a>, memory: &[Option<Memory>], peak: u64) -> PoolPag
         crashed: facts.crashed,
         killed: facts.killed,
         start_failures: facts.start_failures,
+        oom_kills: facts.oom_kills,
         memory: resident(memory),
         queue_wait: &report.queue_wait,
         request_duration: &report.duration,

@@ -193,6 +193,10 @@ impl Master {
             self.supervisor.handle(clock::monotonic(), Event::LastWords { worker, text });
         }
         if let Some(Worker { pool, seat, .. }) = self.workers.exited(worker) {
+            let is_killed = matches!(status, ExitStatus::Signal { signal: Signal::KILL, .. });
+            if let Some(why) = is_killed.then(|| self.cgroups.why_killed(&pool)).flatten() {
+                log::warn!("[pool {pool}] child {pid} was killed by the kernel: out of memory, {why}");
+            }
             self.vacate(&pool, seat, worker, status);
         }
         self.supervisor.handle(clock::monotonic(), Event::Exited { worker, status });

@@ -1,14 +1,18 @@
 //! A control group for each pool, where we are allowed to make one: it knows what a pool's workers left behind, whatever
-//! sessions and parents those processes chose. Without it the sessions of workers have to do.
+//! sessions and parents those processes chose, and it limits what they use together. Without it the sessions of workers
+//! have to do, and limits are not in force, which is said once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::config::model::Resources;
+use crate::config::values::show_size;
 use crate::ids::PoolName;
-use crate::os::cgroup::{Delegated, Group};
+use crate::os::cgroup::limits::{self, Usage};
+use crate::os::cgroup::{Delegated, Group, Unavailable};
 
 /// The groups on their way to a new program: their directories.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -16,47 +20,107 @@ pub struct Written {
     groups: BTreeMap<PoolName, PathBuf>,
     gateways: Option<PathBuf>,
     leaving: Vec<PathBuf>,
+    #[serde(default)]
+    limits: BTreeMap<PoolName, Resources>,
 }
 
 /// The groups of all pools.
 #[derive(Debug)]
 pub struct Cgroups {
-    delegated: Option<Delegated>,
+    /// Or why there are none.
+    delegated: Result<Delegated, String>,
     groups: BTreeMap<PoolName, Group>,
+    /// What each pool's group was limited to, or could not be.
+    limits: BTreeMap<PoolName, Resources>,
     gateways: Option<Group>,
     /// Killed, and to be removed when the last process in them is reaped.
     leaving: Vec<Group>,
+    /// OOM kills that are known: of each pool, and of the machine.
+    oom_kills: BTreeMap<PoolName, u64>,
+    machine_oom_kills: u64,
 }
 
 impl Cgroups {
     /// Finds out whether there can be any; says once why not.
     pub fn new() -> Cgroups {
-        let delegated =
-            Delegated::find().inspect_err(|reason| log::debug!("no control groups for pools: {reason}")).ok();
-        Cgroups { delegated, groups: BTreeMap::new(), gateways: None, leaving: Vec::new() }
+        let delegated = Delegated::find()
+            .inspect_err(|reason| log::debug!("no control groups for pools: {reason}"))
+            .map_err(|reason: Unavailable| reason.to_string());
+        Cgroups {
+            delegated,
+            groups: BTreeMap::new(),
+            limits: BTreeMap::new(),
+            gateways: None,
+            leaving: Vec::new(),
+            oom_kills: BTreeMap::new(),
+            machine_oom_kills: limits::oom_kills_of_the_machine().unwrap_or(0),
+        }
     }
 
-    /// Makes sure that the pool has its group, if it can have one.
-    pub fn prepare(&mut self, pool: &PoolName) {
-        let Some(delegated) = &self.delegated else { return };
-        if self.groups.contains_key(pool) {
+    /// Makes sure that the pool has its group, if it can have one, and that its limits are in force.
+    pub fn prepare(&mut self, pool: &PoolName, resources: &Resources) {
+        if let (Ok(delegated), false) = (&self.delegated, self.groups.contains_key(pool)) {
+            match delegated.create(pool) {
+                Ok(group) => {
+                    self.groups.insert(pool.clone(), group);
+                }
+                // A limit on groups or a change of permissions: the others will not fare better.
+                Err(error) => {
+                    log::warn!("[pool {pool}] {error}; going on without control groups");
+                    self.delegated = Err(error.to_string());
+                }
+            }
+        }
+        self.limits.entry(pool.clone()).or_default();
+        self.limit(pool, resources);
+    }
+
+    /// Puts other limits in force for a pool that has been prepared; a pool that has not gets them then.
+    pub fn limit(&mut self, pool: &PoolName, resources: &Resources) {
+        let Some(known) = self.limits.get_mut(pool) else { return };
+        if std::mem::replace(known, *resources) == *resources {
             return;
         }
-        match delegated.create(pool) {
-            Ok(group) => {
-                self.groups.insert(pool.clone(), group);
-            }
-            // A limit on groups or a change of permissions: the others will not fare better.
-            Err(error) => {
-                log::warn!("[pool {pool}] {error}; going on without control groups");
-                self.delegated = None;
-            }
+        for sentence in self.put_in_force(pool, resources) {
+            log::warn!("[pool {pool}] {sentence}");
         }
+    }
+
+    /// What could not be done, a sentence each.
+    fn put_in_force(&self, pool: &PoolName, resources: &Resources) -> Vec<String> {
+        let given = limits::settings(resources);
+        let all: Vec<&str> = given.iter().map(|(name, _)| *name).collect();
+        let delegated = match (&self.delegated, self.groups.get(pool)) {
+            (Ok(delegated), Some(group)) => (delegated, group),
+            (Err(reason), _) => return vec![not_in_force(&all, reason)],
+            (Ok(_), None) => return vec![not_in_force(&all, "the pool has no control group")],
+        };
+        let (delegated, group) = delegated;
+        let wanted: BTreeSet<_> = given.iter().map(|(_, controller)| *controller).collect();
+        let had = match delegated.hand_down(&wanted) {
+            Ok(had) => had,
+            Err(error) if error.is_shared() => {
+                let why = format!(
+                    "{error}: other processes are in it; a service with Delegate=yes has it for itself"
+                );
+                return vec![not_in_force(&all, &why)];
+            }
+            Err(error) => return vec![not_in_force(&all, &error.to_string())],
+        };
+        let mut sentences = Vec::new();
+        for missing in wanted.difference(&had) {
+            let names: Vec<&str> =
+                given.iter().filter(|(_, controller)| controller == missing).map(|(name, _)| *name).collect();
+            let why = format!("fpmd's control group has no {missing} controller");
+            sentences.push(not_in_force(&names, &why));
+        }
+        sentences.extend(group.limit(resources).err().map(|error| error.to_string()));
+        sentences
     }
 
     /// What a new gateway joins.
     pub fn of_gateways(&mut self) -> Option<BorrowedFd<'_>> {
-        if let (None, Some(delegated)) = (&self.gateways, &self.delegated) {
+        if let (None, Ok(delegated)) = (&self.gateways, &self.delegated) {
             self.gateways = delegated.create_for_gateways().inspect_err(|error| log::warn!("{error}")).ok();
         }
         self.gateways.as_ref().map(Group::procs)
@@ -67,9 +131,33 @@ impl Cgroups {
         self.groups.get(pool).map(Group::procs)
     }
 
+    /// What the pool uses, and what it may; `None` without a group.
+    pub fn usage(&self, pool: &PoolName) -> Option<(Usage, Resources)> {
+        let group = self.groups.get(pool)?;
+        Some((group.usage(), self.limits.get(pool).copied().unwrap_or_default()))
+    }
+
+    /// Why a worker that got a SIGKILL which is not ours may have got it: the kernel ran out of memory.
+    pub fn why_killed(&mut self, pool: &PoolName) -> Option<String> {
+        let in_pool = self.groups.get(pool).and_then(Group::oom_kills);
+        let of_machine = limits::oom_kills_of_the_machine().unwrap_or(0);
+        let is_new = of_machine > std::mem::replace(&mut self.machine_oom_kills, of_machine);
+        let Some(kills) = in_pool else {
+            return is_new.then(|| "the machine or its container is short of memory".to_owned());
+        };
+        let known = self.oom_kills.insert(pool.clone(), kills).unwrap_or(0);
+        let memory_max = self.limits.get(pool).and_then(|limits| limits.memory_max);
+        (kills > known).then(|| match memory_max {
+            Some(bytes) => format!("the pool's memory_max is {}", show_size(bytes)),
+            None => "the machine or its container is short of memory".to_owned(),
+        })
+    }
+
     /// Kills whatever is left in the pool's group, which is removed when it is empty.
     pub fn kill(&mut self, pool: &PoolName) {
         let Some(group) = self.groups.remove(pool) else { return };
+        self.limits.remove(pool);
+        self.oom_kills.remove(pool);
         match group.members() {
             Ok(members) if members.is_empty() => {}
             Ok(members) => log::warn!("[pool {pool}] killing {} leftover processes", members.len()),
@@ -96,6 +184,7 @@ impl Cgroups {
             groups: self.groups.iter().map(|(pool, group)| (pool.clone(), path(group))).collect(),
             gateways: self.gateways.as_ref().map(path),
             leaving: self.leaving.iter().map(path).collect(),
+            limits: self.limits.clone(),
         }
     }
 
@@ -111,8 +200,18 @@ impl Cgroups {
         cgroups.groups = groups.filter_map(|(pool, path)| Some((pool, open(path)?))).collect();
         cgroups.gateways = written.gateways.and_then(open);
         cgroups.leaving = written.leaving.into_iter().filter_map(open).collect();
+        cgroups.limits = written.limits;
+        let counted =
+            cgroups.groups.iter().filter_map(|(pool, group)| Some((pool.clone(), group.oom_kills()?)));
+        cgroups.oom_kills = counted.collect();
         cgroups
     }
+}
+
+/// That settings have no effect, in one sentence.
+fn not_in_force(names: &[&str], why: &str) -> String {
+    let verb = if names.len() == 1 { "is" } else { "are" };
+    format!("{} {verb} not in force: {why}", names.join(", "))
 }
 
 impl Drop for Cgroups {
@@ -120,6 +219,9 @@ impl Drop for Cgroups {
         // Empty by now, unless someone put a process of theirs there.
         if let Some(group) = &self.gateways {
             let _ = group.remove();
+        }
+        if let Ok(delegated) = &self.delegated {
+            delegated.step_back();
         }
     }
 }

@@ -96,7 +96,10 @@ pub fn adopt(master: &mut Master, change: Change, ticket: Option<Ticket>) -> Res
                 unchanged += 1;
                 continue;
             }
-            Need::Nothing | Need::Amendment => amended.push(plan),
+            Need::Nothing | Need::Amendment => {
+                master.cgroups.limit(&pool.name, &pool.resources);
+                amended.push(plan);
+            }
             Need::Workers => plans.push(plan),
         }
         master.settings.propose(pool);

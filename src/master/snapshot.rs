@@ -13,7 +13,7 @@ use crate::os::activity::{self, Observation, Observer};
 use crate::os::socket::Listener;
 use crate::os::{clock, procfs};
 use crate::status::snapshot::{
-    Activity, GatewaySnapshot, ListenerSnapshot, PoolSnapshot, Snapshot, WorkerSnapshot,
+    Activity, CgroupSnapshot, GatewaySnapshot, ListenerSnapshot, PoolSnapshot, Snapshot, WorkerSnapshot,
 };
 use crate::supervise::{PoolState, PoolView, WorkerView};
 use crate::wire::gateway::{Report, WorkerReport};
@@ -85,6 +85,12 @@ impl Master {
             killed: view.counters.killed,
             start_failures: view.counters.start_failures,
             activity_method: seen.method.to_owned(),
+            cgroup: self.cgroups.usage(&view.name).map(|(usage, limits)| CgroupSnapshot {
+                memory: usage.memory,
+                memory_peak: usage.memory_peak,
+                memory_max: limits.memory_max,
+                oom_kills: usage.oom_kills,
+            }),
             gateway: report.zip(self.gateways.pid(&view.name)).map(|(report, pid)| {
                 let limit = settings.as_ref().map_or(0, |pool| queue_limit(pool));
                 gateway_snapshot(report, pid, limit)

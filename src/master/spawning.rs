@@ -32,7 +32,7 @@ pub fn start(
 ) -> Result<Worker, String> {
     let settings = master.settings.adopt(pool, generation).ok_or("its settings are gone")?;
     let spawn = prepared(master, &settings, generation)?;
-    master.cgroups.prepare(pool);
+    master.cgroups.prepare(pool, &settings.resources);
     let outputs = if settings.catch_workers_output { Some(Outputs::open()?) } else { None };
     let seat = master.seat(&settings, generation, id)?;
     let child = match fork(master, pool, seat, &spawn, outputs.as_ref()) {

@@ -1,7 +1,7 @@
 //! What the tests of the master share.
 
 use crate::config::model::{
-    Dispatch, Environment, ListenAddress, PmMode, Pool, ProcessManagement, SocketSettings,
+    Dispatch, Environment, ListenAddress, PmMode, Pool, ProcessManagement, Resources, SocketSettings,
 };
 use crate::ids::{PoolName, Signal};
 use std::time::Duration;
@@ -30,6 +30,7 @@ pub(super) fn pool(name: &str) -> Pool {
         process_priority: None,
         rlimit_files: None,
         rlimit_core: None,
+        resources: Resources::default(),
         environment: Environment::default(),
         stop_signal: Signal::TERM,
         stop_timeout: Duration::from_secs(30),

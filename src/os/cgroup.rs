@@ -1,7 +1,9 @@
 //! One control group a pool, so that whatever a worker starts can be found and killed (`cgroups(7)`, version 2 only).
 //!
 //! Works where fpmd's own group was delegated to it: it is not the root of the machine and we may write to it. Everywhere
-//! else [`Delegated::find`] says why not, and fpmd goes on with sessions alone. Sets no resource limits.
+//! else [`Delegated::find`] says why not, and fpmd goes on with sessions alone. What they may use is in [`limits`].
+
+pub mod limits;
 
 use std::collections::HashSet;
 use std::ffi::OsString;
@@ -34,7 +36,9 @@ impl Delegated {
     pub fn find() -> Result<Delegated, Unavailable> {
         let read = |path: &str| fs::read_to_string(path).map_err(|error| Unavailable::Proc(error.into()));
         let path = own_directory(&read("/proc/self/mountinfo")?, &read("/proc/self/cgroup")?)?;
-        Delegated::at(path)
+        // This process was executed again after it had stepped aside.
+        let is_aside = path.file_name().is_some_and(|name| name == own_name().as_str());
+        Delegated::at(if is_aside { path.parent().map(Path::to_owned).unwrap_or(path) } else { path })
     }
 
     fn at(path: PathBuf) -> Result<Delegated, Unavailable> {
@@ -83,6 +87,11 @@ impl Delegated {
         }
         Err(CgroupError { verb: "make", path, cause: Errno::EEXIST.into() })
     }
+}
+
+/// Of the group in which fpmd itself is while it hands controllers down. No pool's name has a plus sign.
+fn own_name() -> String {
+    format!("fpmd-{}+master", std::process::id())
 }
 
 /// The group of one pool. It outlives this value: call [`Group::remove`] at the end.

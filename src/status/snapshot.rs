@@ -69,11 +69,27 @@ pub struct PoolSnapshot {
     pub start_failures: u64,
     /// How `idle` and `active` were found, in one phrase.
     pub activity_method: String,
+    /// What the pool's control group counts; `None` without one.
+    #[serde(default)]
+    pub cgroup: Option<CgroupSnapshot>,
     /// What the pool's gateway counts; `None` without one, and where it does not answer.
     #[serde(default)]
     pub gateway: Option<GatewaySnapshot>,
     /// The workers, oldest first.
     pub workers: Vec<WorkerSnapshot>,
+}
+
+/// What a pool's control group counts. Numbers are `None` where the kernel's memory controller is not at hand.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CgroupSnapshot {
+    /// Memory of all its processes, page cache included, bytes.
+    pub memory: Option<u64>,
+    /// The most that it was.
+    pub memory_peak: Option<u64>,
+    /// `memory_max`, where it is set.
+    pub memory_max: Option<u64>,
+    /// Processes that the kernel killed for want of memory.
+    pub oom_kills: Option<u64>,
 }
 
 /// What a gateway knows of a pool's requests: exact, since every request passes through it. Counted since that gateway's

@@ -1,10 +1,13 @@
 //! The snapshot as tables for a person: a line of the daemon, a row a pool, and the workers where they are asked for.
 //! Programs read `json`; this form may change.
 
+use std::fmt::Write;
+
 pub use super::human::harmless;
 use super::human::{fine_span, micros, size, span};
 use super::snapshot::{
-    Activity, GatewaySnapshot, ListenerSnapshot, PoolSnapshot, Snapshot, SpansSnapshot, WorkerSnapshot,
+    Activity, CgroupSnapshot, GatewaySnapshot, ListenerSnapshot, PoolSnapshot, Snapshot, SpansSnapshot,
+    WorkerSnapshot,
 };
 use super::table::{self, Align, Cell, Column, Paint};
 
@@ -189,6 +192,7 @@ fn pool_detail(pool: &PoolSnapshot, style: Style) -> Vec<String> {
     if !pool.activity_method.is_empty() {
         lines.push(format!("activity seen by: {}", harmless(&pool.activity_method)));
     }
+    lines.extend(pool.cgroup.as_ref().and_then(memory_line));
     lines.extend(pool.gateway.iter().flat_map(gateway_lines));
     if pool.workers.is_empty() {
         lines.push("no workers".into());
@@ -199,6 +203,21 @@ fn pool_detail(pool: &PoolSnapshot, style: Style) -> Vec<String> {
         lines.extend(table(columns, &rows, style));
     }
     lines
+}
+
+/// Nothing where the kernel does not count.
+fn memory_line(group: &CgroupSnapshot) -> Option<String> {
+    let mut line = format!("memory {}", size(group.memory?));
+    if let Some(peak) = group.memory_peak {
+        let _ = write!(line, ", at most {}", size(peak));
+    }
+    if let Some(limit) = group.memory_max {
+        let _ = write!(line, ", limit {}", size(limit));
+    }
+    if let Some(kills) = group.oom_kills {
+        let _ = write!(line, "; {kills} killed for want of memory");
+    }
+    Some(line)
 }
 
 fn gateway_lines(gateway: &GatewaySnapshot) -> [String; 4] {

@@ -373,6 +373,7 @@ mod tests {
                 name,
                 activity_method: state.clone(),
                 gateway: None,
+                cgroup: None,
                 process_manager: state.clone(),
                 dispatch: state.clone(),
                 state,

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod control;
+pub mod facts;
 pub mod frame;
 pub mod gateway;
 pub mod place;

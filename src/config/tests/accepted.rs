@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::super::keys::{self, Default};
-use super::super::model::{KnownWorker, ListenAddress, LogLevel, LogTarget, PmMode, Pool};
+use super::super::model::{KnownWorker, ListenAddress, LogLevel, LogTarget, PmMode, Pool, Resources};
 use super::super::{dump, load_text};
 use super::{FakeHost, MAIN, OWN_POOL, POOL, config};
 use crate::ids::Signal;
@@ -55,7 +55,8 @@ fn every_form_of_a_value_is_read() {
         "{POOL}group = 4\nsupplementary_groups = [\"video\", 4]\ndirectory = \"/srv\"\numask = 0o027\n\
          process_priority = -5\nrlimit_files = 65536\nrlimit_core = \"unlimited\"\nclear_env = false\n\
          env = {{ LANG = \"C.UTF-8\" }}\npass_env = [\"PATH\"]\nstop_signal = \"usr1\"\nstop_timeout = 90\n\
-         start_timeout = \"250ms\"\nlisten_backlog = 16\n"
+         start_timeout = \"250ms\"\nlisten_backlog = 16\nmemory_max = \"512M\"\nmemory_high = \"384M\"\n\
+         cpu_weight = 50\ncpu_max = \"150%\"\npids_max = 64\n"
     )
     .replace("max_children = 2", "max_children = 4")
     .replace("9000", "[\"/run/www.sock\", \"127.0.0.1:9000\", \"systemd:www\", \"@www\"]")
@@ -67,6 +68,14 @@ fn every_form_of_a_value_is_read() {
     assert_eq!(pool.supplementary_groups.map(|groups| groups.len()), Some(2));
     assert_eq!((pool.umask, pool.process_priority), (Some(0o27), Some(-5)));
     assert_eq!((pool.rlimit_files, pool.rlimit_core), (Some(65536), Some(u64::MAX)));
+    let resources = Resources {
+        memory_max: Some(512 << 20),
+        memory_high: Some(384 << 20),
+        cpu_weight: Some(50),
+        cpu_max: Some(150),
+        pids_max: Some(64),
+    };
+    assert_eq!(pool.resources, resources);
     assert_eq!(pool.stop_signal, Signal::parse("SIGUSR1").expect("a signal"));
     assert_eq!(
         (pool.stop_timeout, pool.start_timeout),

@@ -83,6 +83,7 @@ fn a_wrong_type_says_what_was_found() {
             16,
             "stop_timeout: expected a time such as \"30s\", or whole seconds, found an array",
         ),
+        ("cpu_max = 50", 11, "cpu_max: expected percents of one CPU such as \"50%\", found an integer"),
         ("rlimit_core = false", 15, "rlimit_core: expected a size such as \"64K\", or bytes, found false"),
         ("umask = 1979-05-27", 9, "umask: expected octal digits such as \"0660\", found a date"),
         ("stop_signal = {}", 15, "stop_signal: expected a signal such as \"SIGTERM\", found a table"),
@@ -120,6 +121,31 @@ fn php_fpm_s_dotted_names_are_understood() {
     let text = POOL.replace("listen = 9000", "listen.mode = \"0660\"");
     let sentence = "expected an address or a port, found a table; did you mean 'pool.www.listen_mode'?";
     assert_eq!(mistakes(&text), [format!("f:3:1: pool.www.listen: {sentence}")]);
+}
+
+#[test]
+fn impossible_limits_of_a_control_group() {
+    let cases = [
+        ("memory_max = \"64K\"", 14, "memory_max: is out of range; it is at least 1M"),
+        ("cpu_weight = 0", 14, "cpu_weight: 0 is out of range; it is 1 to 10000"),
+        ("cpu_max = \"0%\"", 11, "cpu_max: 0% is out of range; it is 1% to 1000000%"),
+        (
+            "cpu_max = \"50\"",
+            11,
+            "cpu_max: '50' is not a part of a CPU; write percents of one CPU, such as \"50%\" or \"200%\"",
+        ),
+        ("pids_max = 0", 12, "pids_max: 0 is out of range; it is 1 to 4194304"),
+    ];
+    for (line, column, sentence) in cases {
+        assert_eq!(mistake(line), format!("f:6:{column}: pool.www.{sentence}"), "{line}");
+    }
+}
+
+#[test]
+fn a_throttle_beyond_the_limit_is_a_mistake() {
+    let text = POOL.replace("listen =", "memory_max = \"64M\"\nmemory_high = \"65M\"\nlisten =");
+    let sentence = "memory_high: is more than memory_max, so that it would never be reached";
+    assert_eq!(mistakes(&text), [format!("f:4:15: pool.www.{sentence}")]);
 }
 
 #[test]

@@ -38,6 +38,8 @@ fn pool() -> impl Strategy<Value = String> {
         line("listen_backlog", 1u32..5000),
         line("process_priority", -20i32..20),
         line("rlimit_core", proptest::sample::select(vec!["\"unlimited\"", "0", "4096", "\"3M\""])),
+        line("memory_max", proptest::sample::select(vec!["\"64M\"", "1048576", "\"3G\""])),
+        line("cpu_max", proptest::sample::select(vec!["\"50%\"", "\"400%\""])),
         line("umask", proptest::sample::select(vec!["\"022\"", "0o77", "\"0\""])),
         line("group", proptest::sample::select(vec!["\"adm\"", "44", "4711"])),
     );
@@ -67,12 +69,12 @@ fn pool() -> impl Strategy<Value = String> {
     (first, second, environment, command).prop_map(
         |(first, second, environment, (program, arguments, children, mode))| {
             let arguments: String = arguments.iter().map(|text| format!(", {}", literal(text))).collect();
-            let (listen, a, b, c, d, e) = first;
+            let (listen, a, b, c, d, e, l, m) = first;
             let (f, g, h, i, j, k) = second;
             // Without a gateway only a static pool has several addresses.
             let mode = if listen.contains(',') { "" } else { mode };
             format!(
-                "listen = {listen}\n{a}{b}{c}{d}{e}{f}{g}{h}{i}{j}{k}{environment}user = 33\n\
+                "listen = {listen}\n{a}{b}{c}{d}{e}{f}{g}{h}{i}{j}{k}{l}{m}{environment}user = 33\n\
              command = [\"{program}\"{arguments}]\npm.max_children = {children}\n{mode}"
             )
         },

@@ -85,8 +85,8 @@ pub fn wire(
     }
 }
 
-/// What the status page shows and only the master knows.
-pub fn facts(view: &PoolView) -> Facts {
+/// What the status page shows and only the master knows; `oom_kills` as the pool's control group counts them.
+pub fn facts(view: &PoolView, oom_kills: Option<u64>) -> Facts {
     let counters = view.counters;
     Facts {
         max_children: view.children,
@@ -100,5 +100,6 @@ pub fn facts(view: &PoolView) -> Facts {
         crashed: counters.crashed,
         killed: counters.killed,
         start_failures: counters.start_failures,
+        oom_kills,
     }
 }

@@ -77,7 +77,7 @@ fn of_requests<'a>(page: &PoolPage<'a>) -> [Field<'a>; 16] {
     ]
 }
 
-fn of_workers<'a>(page: &PoolPage<'a>) -> [Field<'a>; 13] {
+fn of_workers<'a>(page: &PoolPage<'a>) -> [Field<'a>; 14] {
     [
         ("generation", Value::Count(page.generation.0.into())),
         ("max children", Value::Count(page.max_children.into())),
@@ -91,6 +91,7 @@ fn of_workers<'a>(page: &PoolPage<'a>) -> [Field<'a>; 13] {
         ("crashed", Value::Count(page.crashed)),
         ("killed", Value::Count(page.killed)),
         ("start failures", Value::Count(page.start_failures)),
+        ("oom kills", Value::Known(page.oom_kills)),
         ("memory", Value::Known(page.memory)),
     ]
 }

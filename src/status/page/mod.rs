@@ -83,6 +83,8 @@ pub struct PoolPage<'a> {
     pub killed: u64,
     /// Starts that failed before the program ran.
     pub start_failures: u64,
+    /// Processes that the kernel killed for want of memory; `None` where nobody counts.
+    pub oom_kills: Option<u64>,
     /// Memory of all workers, resident, bytes; `None` while unknown.
     pub memory: Option<u64>,
     /// How long requests waited for a worker.

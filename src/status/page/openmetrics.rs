@@ -182,6 +182,14 @@ impl Exposition {
                 &recycled,
             );
         }
+        if let Some(kills) = page.oom_kills {
+            self.one(
+                "fpmd_oom_kills",
+                Counter,
+                "Processes that the kernel killed for want of memory.",
+                kills,
+            );
+        }
         if let Some(memory) = page.memory {
             self.one("fpmd_memory_bytes", Gauge, "Resident memory of all workers.", memory);
         }

@@ -1,0 +1,33 @@
+//! What the status page shows and only the master knows: a part of the messages in `gateway`.
+
+use serde::{Deserialize, Serialize};
+
+/// What only the master knows.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Facts {
+    /// How many workers there may be.
+    pub max_children: u32,
+    /// The newest generation.
+    pub generation: u32,
+    /// Times that a worker was wanted beyond `max_children`.
+    pub max_children_reached: u64,
+    /// Workers started.
+    pub started: u64,
+    /// Workers that ended with exit code 0, or after as many requests as they may serve.
+    pub recycled: u64,
+    /// Of these, those that had served as many requests as they may.
+    #[serde(default)]
+    pub recycled_requests: u64,
+    /// Of these, those that ended of their own with exit code 0.
+    #[serde(default)]
+    pub recycled_exited: u64,
+    /// Workers that ended otherwise without being asked to.
+    pub crashed: u64,
+    /// Workers that had to be ended by SIGKILL.
+    pub killed: u64,
+    /// Starts that failed before the program ran.
+    pub start_failures: u64,
+    /// Processes of its workers that the kernel killed for want of memory; `None` where nobody counts.
+    #[serde(default)]
+    pub oom_kills: Option<u64>,
+}
