@@ -13,6 +13,7 @@ packages=(
     nginx-light lighttpd apache2-bin haproxy curl # the servers in front, and who asks them
     spawn-fcgi libfcgi-bin                  # the original, and cgi-fcgi
     zsh fish                                # completion
+    debhelper dpkg-dev lintian debootstrap systemd-container # packages built, checked, and installed in a container
     acl strace mandoc procps util-linux     # getfacl, system calls counted, manual pages checked, unshare
 )
 installed() {
