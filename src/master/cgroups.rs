@@ -217,6 +217,7 @@ fn not_in_force(names: &[&str], why: &str) -> String {
 impl Drop for Cgroups {
     fn drop(&mut self) {
         // Empty by now, unless someone put a process of theirs there.
+        self.sweep();
         if let Some(group) = &self.gateways {
             let _ = group.remove();
         }

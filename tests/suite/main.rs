@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, reason = "a test may fail loudly")]
 
 mod bad_input;
+mod cgroups;
 mod completion;
 mod ctl;
 mod environment;
