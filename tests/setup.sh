@@ -1,16 +1,16 @@
 #!/bin/bash
 # Installs by name what the tests need besides Rust: FastCGI workers of several languages, web servers, the original
 # spawn-fcgi, tools. Quick and silent when everything is there; needs root only when a package is missing.
-# Python packages go into target/test-python, Node's into target/test-node, the Go worker into target/test-go.
+# Python packages go into target/test-python, Node's into target/test-node, the Go programs into target/test-go.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 packages=(
     gcc libc6-dev libfcgi-dev               # C workers, compiled by the tests
     php-cgi libfcgi-perl perl fcgiwrap      # workers
-    python3 python3-venv python3-pip        # flup, flipflop and uvicorn live in a virtual environment
+    python3 python3-venv python3-pip        # flup, Flask, uvicorn and others live in a virtual environment
     ruby ruby-fcgi nodejs npm golang-go     # workers: pure Ruby, node-fastcgi, net/http/fcgi
-    nginx-light lighttpd apache2-bin haproxy curl # the servers in front, and who asks them
+    nginx-light lighttpd apache2-bin haproxy caddy curl # the servers in front, and who asks them
     spawn-fcgi libfcgi-bin                  # the original, and cgi-fcgi
     zsh fish                                # completion
     debhelper dpkg-dev lintian debootstrap systemd-container # packages built, checked, and installed in a container
@@ -66,9 +66,11 @@ if ! cmp --silent tests/fixtures/node/package.json "$node/installed.json"; then
 fi
 
 go="$target/test-go"
-if [[ ! -x $go/worker || tests/fixtures/go/worker.go -nt $go/worker ]]; then
-    mkdir -p "$go"
-    GOCACHE="$go/cache" GO111MODULE=off CGO_ENABLED=0 \
-        /usr/bin/go build -trimpath -o "$go/worker" tests/fixtures/go/worker.go </dev/null
-    rm -rf "$go/cache"
-fi
+for program in worker recipe; do
+    if [[ ! -x $go/$program || tests/fixtures/go/$program.go -nt $go/$program ]]; then
+        mkdir -p "$go"
+        GOCACHE="$go/cache" GO111MODULE=off CGO_ENABLED=0 \
+            /usr/bin/go build -trimpath -o "$go/$program" "tests/fixtures/go/$program.go" </dev/null
+    fi
+done
+rm -rf "$go/cache"

@@ -19,6 +19,7 @@ mod import;
 mod logs;
 mod matrix;
 mod observation;
+mod recipes;
 mod reload;
 mod sockets;
 mod supervision;

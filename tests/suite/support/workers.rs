@@ -11,7 +11,7 @@ pub fn fixture(name: &str) -> PathBuf {
 }
 
 /// `target`, wherever it is.
-fn target() -> &'static Path {
+pub fn target() -> &'static Path {
     Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap()
 }
 
