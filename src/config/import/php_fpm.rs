@@ -10,7 +10,7 @@ use super::super::host::Host;
 use super::super::nearest::nearest;
 use super::super::values::show_duration;
 use super::directives::{self, DIRECTIVES, Meaning, Scope};
-use super::draft::{Draft, Part, Value};
+use super::draft::{Draft, Part, PoolDraft, Value};
 use super::files::{Files, Given, Reader, error};
 use super::flavour::Flavour;
 use super::ini::Variables;
@@ -79,7 +79,8 @@ fn head(files: &[PathBuf], found: &Files) -> Vec<String> {
         format!("Written by fpmctl import php-fpm from {}. fpmd --check --config FILE tests it.", names.join(", ")),
         "The workers are php-cgi: the same PHP, without fastcgi_finish_request() and fpm_get_status(). It runs \
          whatever file the web server names in SCRIPT_FILENAME, where php-fpm takes .php and .phar only \
-         (security.limit_extensions): have the web server pass on nothing else."
+         (security.limit_extensions): have the web server pass on nothing else. Apache needs \
+         ProxyFCGIBackendType GENERIC for it."
             .to_owned(),
     ];
     head.extend(found.warnings.iter().cloned());
@@ -207,22 +208,31 @@ fn check_sockets(found: &Files, errors: &mut Vec<Error>) {
     }
 }
 
-/// `process.max` is a bound that pools share in php-fpm, and that they must fit into in fpmd.
+/// `process.max` is a bound that pools share, and within which fpmd keeps a few workers for each of them.
 fn bound_processes(draft: &mut Draft, found: &Files) {
     let Some(given) = found.global.iter().rfind(|given| given.name == "process.max") else { return };
     let Some(most) = given.number().ok().filter(|most| *most > 0) else { return };
-    let children = |pool: &super::draft::PoolDraft| match pool.pm.value("max_children") {
-        Some(Value::Number(children)) => *children,
-        _ => 0,
-    };
-    let sum: i64 = draft.pools.iter().map(children).sum();
-    if sum <= most {
+    let kept: i64 = draft.pools.iter().map(kept).sum();
+    if kept <= most {
         draft.global.set("process_max", Value::Number(most));
     } else {
         let why = format!(
-            "the pools' pm.max_children are {sum} together; php-fpm gives the {most} to whoever asks first, fpmd wants \
-             every pool to have what it was promised"
+            "php-fpm gives them to whoever asks first; fpmd keeps every pool what it has to have, max_children of a static \
+             and min_spare_servers of a dynamic one, which are {kept} together"
         );
         draft.global.note(&given.line(), &why);
+    }
+}
+
+/// How many workers a pool is sure of, as `process_max` counts them.
+fn kept(pool: &PoolDraft) -> i64 {
+    let number = |name| match pool.pm.value(name) {
+        Some(Value::Number(number)) => *number,
+        _ => 1,
+    };
+    match pool.pm.value("mode") {
+        Some(Value::Text(mode)) if mode == "static" => number("max_children"),
+        Some(Value::Text(mode)) if mode == "dynamic" => number("min_spare_servers"),
+        _ => 1,
     }
 }
