@@ -157,6 +157,12 @@ pub(super) fn pm_value(pool: &Pool, name: &str) -> Option<String> {
             Dispatch::Direct => None,
             Dispatch::Gateway(gateway) => Some(gateway.max_requests_jitter.to_string()),
         },
+        "max_lifetime" => {
+            let least = pool.pm.max_lifetime.map(|lifetime| lifetime.least);
+            Some(quote(&show_duration(least.unwrap_or_default())))
+        }
+        "max_lifetime_jitter" => pool.pm.max_lifetime.map(|lifetime| quote(&show_duration(lifetime.jitter))),
+        "max_memory" => Some(quote(&show_size(pool.pm.max_memory.unwrap_or(0)))),
         _ => mode_value(pool.pm.mode, name),
     }
 }

@@ -276,8 +276,9 @@ pub const KEYS: &[Key] = &[
     live(Pm, "process_idle_timeout", Time, Value("\"10s\""), "After how long an idle worker that a dynamic or ondemand pool does not need is ended."),
     routed(Pm, "max_requests", Whole(0, 2_147_483_647), Value("0"), "Requests after which a worker is replaced (in direct mode: php-cgi only, which counts them); 0 is never."),
     live(Pm, "max_requests_jitter", Whole(0, 2_147_483_647), Value("0"), "Up to how many requests more than max_requests a worker serves, at random."),
-    later(Pm, "max_lifetime", Time, "After how long a worker is replaced."),
-    later(Pm, "max_memory", Size, "With how much memory a worker is replaced."),
+    live(Pm, "max_lifetime", Time, Value("\"0s\""), "For how long a worker lives before it is replaced; 0 is for ever."),
+    live(Pm, "max_lifetime_jitter", Time, Derived("a tenth of max_lifetime"), "Up to how much longer than max_lifetime a worker lives."),
+    live(Pm, "max_memory", Size, Value("\"0\""), "How much memory of its own a worker may keep after a request before it is replaced; 0 is any."),
 ];
 
 /// The settings of one table, in order.

@@ -11,6 +11,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{Gid, PoolName, Signal, Uid};
+use crate::policy::Lifetime;
 use crate::policy::demand::{self, Bounds, Mode};
 
 pub use super::network::Network;
@@ -289,6 +290,10 @@ pub struct ProcessManagement {
     pub max_children: u32,
     /// Requests after which a worker is replaced; 0 is never. In direct mode a worker that can count them ends by itself.
     pub max_requests: u32,
+    /// For how long workers live; `None` is for ever.
+    pub max_lifetime: Option<Lifetime>,
+    /// Bytes of memory of its own that a worker may keep after a request; `None` is any number.
+    pub max_memory: Option<u64>,
 }
 
 /// How the number of workers is decided.

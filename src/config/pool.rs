@@ -1,6 +1,7 @@
 //! One `[pool.NAME]` with its `pm` table, from TOML to a valid `Pool`.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use toml::de::DeValue;
 
@@ -14,6 +15,7 @@ use super::model::{
 use super::walk::{Item, Report, Table, type_name};
 use super::{gateway, identity, resources, scaling, worker};
 use crate::ids::PoolName;
+use crate::policy::Lifetime;
 
 /// What all pools share while they are read.
 pub(super) struct Context<'a> {
@@ -115,7 +117,22 @@ fn management(
         pm.required(report, "max_children", advice, |report, item| item.whole(report))
     };
     let mode = scaling::read(report, pm, max_children);
-    Some(ProcessManagement { mode: mode?, max_children: max_children?, max_requests: max_requests? })
+    let max_lifetime = lifetime(report, pm);
+    let max_memory = pm.value(report, "max_memory", |report, item| item.size(report));
+    Some(ProcessManagement {
+        mode: mode?,
+        max_children: max_children?,
+        max_requests: max_requests?,
+        max_lifetime,
+        max_memory: (max_memory > 0).then_some(max_memory),
+    })
+}
+
+/// Zero is for ever, and then jitter does not matter.
+fn lifetime(report: &mut Report, pm: &Table<'_>) -> Option<Lifetime> {
+    let least: Duration = pm.value(report, "max_lifetime", |report, item| item.time(report));
+    let jitter = pm.optional(report, "max_lifetime_jitter", |report, item| item.time(report));
+    (!least.is_zero()).then(|| Lifetime { least, jitter: jitter.unwrap_or(least / 10) })
 }
 
 /// Without a gateway a worker accepts on its descriptor 0 alone, so an address without a worker of its own would never be

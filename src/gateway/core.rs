@@ -24,6 +24,7 @@ use crate::event::timer::Timers;
 use crate::ids::{Moment, SlotId};
 use crate::os::clock::{self, WallTime};
 use crate::os::sockdiag::SockDiag;
+use crate::policy::Wear;
 use crate::wire::gateway::{Facts, FromGateway, Report, Settings};
 
 /// Finished requests whose memory is kept for the next ones.
@@ -83,6 +84,8 @@ pub enum Timer {
     Tail,
     /// Whether workers have begun with what they were sent.
     Reception,
+    /// Memory that idle workers keep is looked at.
+    Weight,
     /// The master is told of the load.
     Load,
     /// The pool has stopped for long enough.
@@ -129,6 +132,8 @@ pub struct Gateway {
     pub(super) counters: Report,
     pub(super) keeping: Keeping,
     pub(super) tails: Tails,
+    /// Whether a `Weight` timer is set.
+    pub(super) weighing: bool,
     pub(super) seams: Seams,
     pub(super) phase: Phase,
     /// For the master, in this order.
@@ -186,6 +191,7 @@ impl Gateway {
             counters: Report::default(),
             keeping: Keeping::Unknown(0),
             tails: Tails::default(),
+            weighing: false,
             seams,
             phase: Phase::Serving,
             outbox: VecDeque::new(),
@@ -263,7 +269,8 @@ impl Gateway {
             State::Worn(Told::No) => {
                 worker.state = State::Worn(Told::Yes);
                 let requests = worker.served;
-                let worn = FromGateway::Worn { slot: name.slot, worker: name.worker, requests };
+                let (slot, worker, wear) = (name.slot, name.worker, Wear::Requests);
+                let worn = FromGateway::Worn { slot, worker, requests, wear };
                 self.outbox.push_back(worn);
             }
             State::Draining(Told::No) => {

@@ -35,3 +35,4 @@ mod spool;
 mod tail;
 mod upload;
 mod upstream;
+mod weight;

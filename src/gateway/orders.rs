@@ -11,7 +11,7 @@ use super::finished::WorkerName;
 use super::request::Told;
 use super::seam::LogFiles;
 use super::slot::{Last, Slot, State, Worker};
-use crate::ids::{SlotId, WorkerId};
+use crate::ids::{Moment, SlotId, WorkerId};
 use crate::os::stream::{inode, prepare_listener};
 use crate::wire::gateway::{FromGateway, Settings, ToGateway, VERSION, WORKERS_AT_ONCE};
 
@@ -123,6 +123,7 @@ impl Gateway {
             start: self.wall,
             freed: self.stamp,
             answered: self.now,
+            weighed: (Moment(Duration::ZERO), Told::No),
             looked_at: self.now,
             last: Last::default(),
         });

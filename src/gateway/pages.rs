@@ -100,6 +100,8 @@ fn pool<'a>(view: &'a View<'a>, memory: &[Option<Memory>], peak: u64) -> PoolPag
         recycled: Recycled {
             total: facts.recycled,
             max_requests: Some(facts.recycled_requests),
+            max_lifetime: Some(facts.recycled_lifetime),
+            max_memory: Some(facts.recycled_memory),
             exited: Some(facts.recycled_exited),
             ..Recycled::default()
         },
@@ -198,6 +200,7 @@ mod tests {
             request_slowlog_timeout: None,
             max_requests: 0,
             max_requests_jitter: 0,
+            max_memory: None,
             status_path: status_path.map(str::to_owned),
             ping_path: ping_path.map(str::to_owned),
             ping_response: "pong".into(),

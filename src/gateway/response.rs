@@ -153,6 +153,7 @@ impl Gateway {
         } else {
             self.upstreams.remove(key);
         }
+        self.weigh(slot_key);
         self.begin_tail(slot_key);
         self.recount(slot_key);
     }

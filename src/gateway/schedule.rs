@@ -142,6 +142,7 @@ impl Gateway {
             Timer::Lost => self.look_for_lost(),
             Timer::Tail => self.look_at_tails(),
             Timer::Reception => self.look_at_receptions(),
+            Timer::Weight => self.weigh_idle(),
             Timer::Load => {} // the load is told before every wait
             Timer::Stop => self.stop_serving(),
         }

@@ -67,6 +67,8 @@ pub struct Worker {
     pub freed: u64,
     /// When it last answered to the end.
     pub answered: Moment,
+    /// When its memory was last looked at, and whether the master was told that it is too much.
+    pub weighed: (Moment, Told),
     /// When the master was last asked what it does.
     pub looked_at: Moment,
     /// Its last request.
@@ -222,6 +224,7 @@ mod tests {
             start: WallTime { seconds: 0, micros: 0 },
             freed: 0,
             answered: Moment(Duration::ZERO),
+            weighed: (Moment(Duration::ZERO), Told::No),
             looked_at: Moment(Duration::ZERO),
             last: Last::default(),
         };

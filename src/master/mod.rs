@@ -30,6 +30,7 @@ mod take_over;
 #[cfg(test)]
 mod testing;
 mod upgrade;
+mod weight;
 mod workers;
 
 use std::collections::{HashMap, VecDeque};

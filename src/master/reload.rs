@@ -104,6 +104,7 @@ pub fn adopt(master: &mut Master, change: Change, ticket: Option<Ticket>) -> Res
         }
         master.settings.propose(pool);
     }
+    master.watch_weight();
     if plans.is_empty() && amended.is_empty() && removed.is_empty() && unchanged == 0 {
         let place = master.source.path().map(|path| format!(" in {} and what it includes", path.display()));
         let place = place.unwrap_or_default();
@@ -172,6 +173,7 @@ fn plan(pool: &Pool, kill_timeout: Duration) -> PoolPlan {
         kill_timeout,
         start_timeout: pool.start_timeout,
         recycles: pool.known_worker == Some(KnownWorker::PhpCgi) && pool.pm.max_requests > 0,
+        max_lifetime: pool.pm.max_lifetime,
         intake: match pool.dispatch {
             Dispatch::Direct => Intake::Shared,
             Dispatch::Gateway(_) => Intake::Gateway,

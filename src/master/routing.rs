@@ -158,10 +158,13 @@ impl Master {
                     self.supervisor.handle(clock::monotonic(), Event::Drained { worker });
                 }
             }
-            FromGateway::Worn { slot, worker, requests } => {
+            FromGateway::Worn { slot, worker, requests, wear } => {
                 if self.stage(pool, slot, worker).is_some() {
-                    log::debug!("[pool {pool}] worker {} has served {requests} requests", worker.0);
-                    self.command(worker, WorkerCommand::Recycle);
+                    log::debug!(
+                        "[pool {pool}] worker {} is worn after {requests} requests: {wear:?}",
+                        worker.0
+                    );
+                    self.command(worker, WorkerCommand::Recycle(wear));
                 }
             }
             FromGateway::Terminate { slot, worker, reason } => {

@@ -34,6 +34,8 @@ pub enum Timer {
     GatewayEnd(u64),
     /// Gateways are told the numbers of their pools.
     Facts,
+    /// Workers in direct mode are weighed.
+    Weight,
     /// Gateways took too long to answer a question.
     Inquiry(u64),
     /// An upgrade takes too long.
@@ -126,6 +128,7 @@ impl Master {
             Timer::Gateways => self.start_gateways(),
             Timer::GatewayEnd(number) => self.gateways.kill(number),
             Timer::Facts => self.tell_facts(),
+            Timer::Weight => self.weigh(),
             Timer::Inquiry(number) => self.conclude(number),
             Timer::Upgrade => self.expire_upgrade(),
             Timer::Farewell => self.farewell = Farewell::Said,

@@ -37,7 +37,13 @@ pub(super) fn pool(name: &str) -> Pool {
         start_timeout: Duration::from_secs(10),
         catch_workers_output: true,
         decorate_workers_output: true,
-        pm: ProcessManagement { mode: PmMode::Static, max_children: 1, max_requests: 0 },
+        pm: ProcessManagement {
+            mode: PmMode::Static,
+            max_children: 1,
+            max_requests: 0,
+            max_lifetime: None,
+            max_memory: None,
+        },
         known_worker: None,
     }
 }

@@ -165,6 +165,22 @@ pub fn memory(pid: Pid) -> Result<Option<Memory>, Error> {
     read(pid, &format!("/proc/{pid}/status"), |text| Some(parse_memory(text)))
 }
 
+/// Bytes of memory that are the process's own: resident pages that are neither of a file nor shared memory, such as
+/// opcache's. Everyone may see them, and they cost 2.5 µs of CPU; PSS of smaps_rollup, which would count a share of what is
+/// shared, 110 µs for a small process and 670 for one with 100 MB, holds up its page faults meanwhile, and is not for others.
+/// Since Linux 6.2 the kernel counts in batches: some hundred kilobytes more or less.
+///
+/// # Errors
+/// See [`Error`].
+pub fn private_memory(pid: Pid) -> Result<u64, Error> {
+    read(pid, &format!("/proc/{pid}/statm"), |text| {
+        let text = std::str::from_utf8(text).ok()?;
+        let mut pages = text.split_ascii_whitespace().map(str::parse::<u64>);
+        let (resident, shared) = (pages.nth(1)?.ok()?, pages.next()?.ok()?);
+        Some(resident.saturating_sub(shared).saturating_mul(constant(SysconfVar::PAGE_SIZE, 4096)))
+    })
+}
+
 /// The kernel function that the main thread sleeps in; `None` if it does not sleep, or if we may not see it.
 ///
 /// # Errors

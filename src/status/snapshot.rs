@@ -61,6 +61,15 @@ pub struct PoolSnapshot {
     pub started: u64,
     /// Workers that ended with exit code 0, or after as many requests as they may serve.
     pub recycled: u64,
+    /// Of these, those that the gateway had given as many requests as they may have.
+    #[serde(default)]
+    pub recycled_requests: u64,
+    /// Of these, those that had lived for long enough.
+    #[serde(default)]
+    pub recycled_lifetime: u64,
+    /// Of these, those that had kept more memory than they may.
+    #[serde(default)]
+    pub recycled_memory: u64,
     /// Workers that ended otherwise without being asked to.
     pub crashed: u64,
     /// Workers that had to be ended by SIGKILL.

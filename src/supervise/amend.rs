@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{Generation, Moment};
+use crate::ids::{Generation, Moment, WorkerId};
 
 use super::action::Action;
 use super::effects::{Effects, JobId};
@@ -78,5 +78,8 @@ impl Pool {
     pub(super) fn dress(&mut self, edition: &Rc<Edition>) {
         let same = |worker: &&mut super::worker::Worker| worker.generation() == edition.generation;
         self.workers.values_mut().filter(same).for_each(|worker| worker.edition = Rc::clone(edition));
+        let running = self.workers.values().filter(|worker| worker.is_executing()).map(|worker| worker.id);
+        let running: Vec<WorkerId> = running.collect();
+        running.into_iter().for_each(|worker| self.watch_lifetime(worker));
     }
 }

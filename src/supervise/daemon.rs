@@ -252,7 +252,7 @@ impl Supervisor {
         match command {
             WorkerCommand::Drain => pool.retire(now, worker, job, &mut self.out),
             WorkerCommand::Kill => pool.kill(now, worker, job, &mut self.out),
-            WorkerCommand::Recycle => pool.recycle(now, worker, job, &mut self.out),
+            WorkerCommand::Recycle(wear) => pool.recycle(now, worker, wear, job, &mut self.out),
             WorkerCommand::Terminate => pool.terminate(now, worker, job, &mut self.out),
         }
     }

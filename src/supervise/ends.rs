@@ -5,7 +5,7 @@
 
 use crate::ids::{ExitStatus, Moment, WorkerId};
 use crate::policy::backoff::QUICK;
-use crate::policy::{Failure, Verdict};
+use crate::policy::{Failure, Verdict, Wear};
 
 use super::effects::Effects;
 use super::pool::{Due, Pool, State};
@@ -36,7 +36,7 @@ impl Pool {
                 Some((Failure::CleanExit { recycles }, log::Level::Info))
             }
             Ending::Crashed => Some((Failure::Crash, log::Level::Warn)),
-            Ending::Unstarted | Ending::Killed | Ending::Asked | Ending::Worn => None,
+            Ending::Unstarted | Ending::Killed | Ending::Asked | Ending::Worn(_) => None,
         };
         match failure {
             Some((failure, level)) if served => self.lost(now, &worker, failure, level, &sentence, out),
@@ -117,6 +117,7 @@ impl Pool {
     pub(super) fn dismiss(&mut self, id: WorkerId, out: &mut Effects) -> Option<Worker> {
         let worker = self.workers.remove(&id)?;
         self.agenda.set(Due::Worker(id), None);
+        self.agenda.set(Due::Lifetime(id), None);
         out.worker_gone(id, worker.pid());
         Some(worker)
     }
@@ -211,9 +212,14 @@ impl Pool {
             Ending::Unstarted => {}
             Ending::Killed => self.counters.killed += 1,
             Ending::Crashed => self.counters.crashed += 1,
-            Ending::Worn => {
-                self.counters.recycled += 1;
-                self.counters.worn += 1;
+            Ending::Worn(wear) => {
+                let counters = &mut self.counters;
+                counters.recycled += 1;
+                match wear {
+                    Wear::Requests => counters.worn += 1,
+                    Wear::Lifetime => counters.outlived += 1,
+                    Wear::Memory => counters.overweight += 1,
+                }
             }
             Ending::Asked if status == ExitStatus::Code(0) => self.counters.recycled += 1,
             Ending::Clean if status == ExitStatus::Code(0) => {

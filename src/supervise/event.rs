@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{ExitStatus, Generation, Pid, PoolName, Signal, Ticket, WorkerId};
-use crate::policy::Bounds;
+use crate::policy::{Bounds, Lifetime, Wear};
 use crate::status::snapshot::Activity;
 
 /// What the supervisor has to know of a pool's settings; the master keeps the rest, by name and generation.
@@ -26,6 +26,9 @@ pub struct PoolPlan {
     pub start_timeout: Duration,
     /// Whether workers are expected to end with exit code 0 after a number of requests.
     pub recycles: bool,
+    /// For how long workers live; `None` is for ever.
+    #[serde(default)]
+    pub max_lifetime: Option<Lifetime>,
     /// How requests come to the workers.
     pub intake: Intake,
 }
@@ -182,8 +185,8 @@ pub enum WorkerCommand {
     Drain,
     /// SIGKILL now.
     Kill,
-    /// It has served enough requests: as `Drain`, and counted as recycled.
-    Recycle,
+    /// It is worn: as `Drain`, but in its turn and without a deadline, and counted as recycled.
+    Recycle(Wear),
     /// Its request takes too long: the stop signal now, SIGKILL after a second; its replacement at once.
     Terminate,
 }

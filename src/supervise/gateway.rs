@@ -37,24 +37,6 @@ impl Pool {
         true
     }
 
-    /// The worker has served enough: its replacement, then its end. With too many leaving already it goes first: it serves
-    /// nobody any more.
-    pub(super) fn recycle(&mut self, now: Moment, id: WorkerId, job: Option<JobId>, out: &mut Effects) {
-        let full = self.tally().retiring >= self.wanted();
-        let Some(worker) = self.workers.get_mut(&id) else {
-            return out.settle(job, Err(format!("worker {} is stuck in the kernel", id.0)));
-        };
-        worker.waiters.extend(job);
-        worker.is_worn = true;
-        match worker.duty {
-            Duty::Serving if full => self.drain(now, id, out),
-            Duty::Serving => worker.duty = Duty::Retiring,
-            Duty::Joining(_) => self.drain(now, id, out),
-            Duty::Retiring | Duty::Draining(_) | Duty::Stopping { .. } | Duty::Killed { .. } => {}
-        }
-        self.advance(now, out);
-    }
-
     /// The worker has to go, busy as it is: its stop signal now, SIGKILL soon after; the replacement at once.
     pub(super) fn terminate(&mut self, now: Moment, id: WorkerId, job: Option<JobId>, out: &mut Effects) {
         let Some(worker) = self.workers.get_mut(&id) else {

@@ -9,8 +9,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{Generation, Moment, PoolName, WorkerId};
-use crate::policy::Backoff;
 use crate::policy::backoff::{CEILING, next_delay};
+use crate::policy::{Backoff, Wear};
 
 use super::action::Action;
 use super::amend::Amendment;
@@ -56,6 +56,8 @@ pub(super) enum After {
 pub(super) enum Due {
     /// A worker that is watched or was signalled.
     Worker(WorkerId),
+    /// A worker's life has been long enough.
+    Lifetime(WorkerId),
     /// Open the sockets again, or start the next worker.
     Retry,
     /// The probe has lived long enough.
@@ -82,6 +84,9 @@ pub(super) struct Pool {
     pub(super) workers: BTreeMap<WorkerId, Worker>,
     /// Processes that outlived SIGKILL; they count for nothing.
     pub(super) stuck: BTreeMap<WorkerId, Worker>,
+    /// Workers that are to be replaced in their turn.
+    #[serde(default)]
+    pub(super) worn: BTreeMap<WorkerId, Wear>,
     pub(super) hunt: Option<Hunt>,
     pub(super) backoff: Backoff,
     pub(super) probe: Option<WorkerId>,
@@ -116,6 +121,7 @@ impl Pool {
             amendments: VecDeque::new(),
             workers: BTreeMap::new(),
             stuck: BTreeMap::new(),
+            worn: BTreeMap::new(),
             hunt: None,
             backoff: Backoff::new(),
             probe: None,
@@ -252,6 +258,7 @@ impl Pool {
         while let Some(due) = self.agenda.pop_due(now) {
             match due {
                 Due::Worker(worker) => self.on_worker_due(now, worker, out),
+                Due::Lifetime(worker) => self.recycle(now, worker, Wear::Lifetime, None, out),
                 Due::Retry => {
                     if let State::Failed { delay, .. } = self.state {
                         self.open(delay, out);
@@ -269,6 +276,7 @@ impl Pool {
         match self.state {
             State::Serving => {
                 self.advance_exchange(now, out);
+                self.recycle_next();
                 self.level(now, out);
             }
             State::Stopping { .. } if self.workers.is_empty() => self.finish_stop(out),

@@ -137,8 +137,14 @@ impl Pool {
         let retiring = |worker: &&Worker| matches!(worker.duty, Duty::Retiring);
         let released: Vec<WorkerId> =
             self.workers.values().filter(retiring).map(|worker| worker.id).collect();
-        for worker in released {
-            self.drain(now, worker, out);
+        for id in released {
+            match self.workers.get_mut(&id) {
+                Some(worker) if worker.wear.is_some() && worker.waiters.is_empty() => {
+                    worker.drain_in_peace(out);
+                    self.agenda.set(Due::Worker(id), worker.due());
+                }
+                Some(_) | None => self.drain(now, id, out),
+            }
         }
     }
 

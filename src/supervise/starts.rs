@@ -40,6 +40,7 @@ impl Pool {
         if worker.generation() == self.current.generation {
             self.backoff.started(now);
         }
+        self.watch_lifetime(id);
         self.probe_executes(now, id);
         if self.somebody_cares() {
             self.advance(now, out);

@@ -45,6 +45,7 @@ impl Pool {
         self.cancel_exchange(now, "it is being stopped", out);
         self.forget_failures();
         self.hunt = None;
+        self.worn.clear();
         self.reason = None;
         self.said = None;
         self.close_intake(out);

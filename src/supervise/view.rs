@@ -19,6 +19,12 @@ pub struct Counters {
     pub recycled: u64,
     /// Of these, those that had served as many requests as they may.
     pub worn: u64,
+    /// Of these, those that had lived for long enough.
+    #[serde(default)]
+    pub outlived: u64,
+    /// Of these, those that had kept more memory than they may.
+    #[serde(default)]
+    pub overweight: u64,
     /// Of these, those that ended of their own with exit code 0.
     pub exited: u64,
     /// Workers that ended otherwise without being asked to.

@@ -20,8 +20,8 @@ impl Watch {
         Watch { poll: Poll::for_readiness(), next: None, deadline: None }
     }
 
-    pub(super) fn for_idleness(deadline: Moment) -> Watch {
-        Watch { poll: Poll::for_idleness(), next: None, deadline: Some(deadline) }
+    pub(super) fn for_idleness(deadline: Option<Moment>) -> Watch {
+        Watch { poll: Poll::for_idleness(), next: None, deadline }
     }
 
     pub(super) fn look_later(&mut self, now: Moment) {

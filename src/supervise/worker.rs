@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{ExitStatus, Generation, Moment, Pid, Signal, WorkerId};
-use crate::policy::seen_ready;
+use crate::policy::{Wear, seen_ready};
 use crate::status::snapshot::Activity;
 
 use super::action::Action;
@@ -82,8 +82,8 @@ pub(super) enum Ending {
     Killed,
     /// After it was asked to, or while it was to leave anyway.
     Asked,
-    /// As `Asked`, since it had served enough.
-    Worn,
+    /// As `Asked`, since it was worn.
+    Worn(Wear),
     /// By itself, exit code 0.
     Clean,
     /// By itself, otherwise.
@@ -109,8 +109,9 @@ pub(super) struct Worker {
     pub(super) process: Process,
     pub(super) duty: Duty,
     pub(super) seen: Option<Activity>,
-    /// It has served as many requests as it may.
-    pub(super) is_worn: bool,
+    /// Why it is being replaced, if nothing is wrong with it.
+    #[serde(default)]
+    pub(super) wear: Option<Wear>,
     /// What it said last, where it has ended.
     #[serde(default)]
     pub(super) last_words: Option<String>,
@@ -137,7 +138,7 @@ impl Worker {
             process: Process::Requested,
             duty,
             seen: None,
-            is_worn: false,
+            wear: None,
             last_words: None,
             waiters: Vec::new(),
             questions: 0,
@@ -258,17 +259,6 @@ impl Worker {
         }
     }
 
-    /// Waits for it to be idle and asks it to end then; no effect on one that leaves already.
-    pub(super) fn drain(&mut self, now: Moment, out: &mut Effects) {
-        if self.is_leaving() {
-            return;
-        }
-        self.duty = Duty::Draining(Watch::for_idleness(now.after(self.edition.plan.stop_timeout)));
-        if self.is_executing() {
-            self.ask_to_stop(out);
-        }
-    }
-
     /// SIGKILL, at once or as soon as there is a process.
     pub(super) fn kill(&mut self, now: Moment, out: &mut Effects) {
         if matches!(self.duty, Duty::Killed { .. }) {
@@ -352,8 +342,8 @@ impl Worker {
             (Duty::Killed { .. }, ExitStatus::Signal { signal, .. }) if signal == Signal::KILL => {
                 Ending::Killed
             }
-            (Duty::Draining(_) | Duty::Stopping { .. }, _) if self.is_worn => Ending::Worn,
-            (Duty::Draining(_) | Duty::Stopping { .. } | Duty::Killed { .. }, _) => Ending::Asked,
+            (Duty::Draining(_) | Duty::Stopping { .. }, _) => self.wear.map_or(Ending::Asked, Ending::Worn),
+            (Duty::Killed { .. }, _) => Ending::Asked,
             (Duty::Joining(_) | Duty::Serving | Duty::Retiring, ExitStatus::Code(0)) => Ending::Clean,
             (Duty::Joining(_) | Duty::Serving | Duty::Retiring, _) => Ending::Crashed,
         }

@@ -18,6 +18,12 @@ pub struct Facts {
     /// Of these, those that had served as many requests as they may.
     #[serde(default)]
     pub recycled_requests: u64,
+    /// Of these, those that had lived for `max_lifetime`.
+    #[serde(default)]
+    pub recycled_lifetime: u64,
+    /// Of these, those that had kept more than `max_memory`.
+    #[serde(default)]
+    pub recycled_memory: u64,
     /// Of these, those that ended of their own with exit code 0.
     #[serde(default)]
     pub recycled_exited: u64,

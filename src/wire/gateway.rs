@@ -9,9 +9,10 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{Generation, Pid, PoolName, SlotId, WorkerId};
-use crate::status::histogram::Histogram;
+use crate::policy::Wear;
 
 pub use super::facts::Facts;
+pub use super::report::{Load, Report, WorkerReport};
 
 /// Raised when a message changes its meaning.
 pub const VERSION: u32 = 1;
@@ -135,7 +136,8 @@ pub enum FromGateway {
         /// Which worker.
         worker: WorkerId,
     },
-    /// The worker has served `max_requests` and gets no more; replace it, then drain and stop it.
+    /// The worker has served `max_requests` and gets no more, or keeps more than `max_memory` after a request and gets more;
+    /// replace it, then drain and stop it.
     Worn {
         /// Which slot.
         slot: SlotId,
@@ -143,6 +145,8 @@ pub enum FromGateway {
         worker: WorkerId,
         /// How many requests it has served.
         requests: u64,
+        /// Which of both.
+        wear: Wear,
     },
     /// The worker must be ended: stop signal now, SIGKILL after a second.
     Terminate {
@@ -233,6 +237,9 @@ pub struct Settings {
     pub max_requests: u64,
     /// Each worker's limit is `max_requests` and up to so many more, at random.
     pub max_requests_jitter: u64,
+    /// Bytes of memory of its own that a worker may keep after a request.
+    #[serde(default)]
+    pub max_memory: Option<u64>,
     /// URL path (SCRIPT_NAME) of the status page.
     pub status_path: Option<String>,
     /// URL path (SCRIPT_NAME) of the ping page.
@@ -295,80 +302,4 @@ pub enum TakenBack {
     Begun,
     /// It cannot be taken from this worker, nor from any other of the pool.
     Unknown,
-}
-
-/// Demand at one moment.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Load {
-    /// Requests that wait for a worker.
-    pub queued: u32,
-    /// Workers that could take one more.
-    pub idle: u32,
-    /// Workers with at least one request.
-    pub busy: u32,
-}
-
-/// What the gateway knows: exact, since every request passes through it.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Report {
-    /// Now.
-    pub load: Load,
-    /// Requests accepted since the pool started: php-fpm's `accepted conn` counts requests, kept connections included.
-    pub accepted: u64,
-    /// The most requests that waited at once.
-    pub max_queued: u32,
-    /// The most workers that were busy at once.
-    pub max_active: u32,
-    /// Requests that were slower than `request_slowlog_timeout`.
-    pub slow: u64,
-    /// Requests that were ended by `request_terminate_timeout`.
-    pub timed_out: u64,
-    /// Requests answered with a 503 by us, by reason: queue full, queue timeout.
-    pub refused_full: u64,
-    /// See `refused_full`.
-    pub refused_late: u64,
-    /// Connections turned away since `allowed_clients` does not name their address.
-    #[serde(default)]
-    pub refused_client: u64,
-    /// Connections closed because they broke the protocol.
-    #[serde(default)]
-    pub refused_protocol: u64,
-    /// Requests sent to another worker after the first one failed.
-    pub retried: u64,
-    /// Requests taken from a worker that was still at work after an earlier one, before it had begun with them.
-    #[serde(default)]
-    pub taken_back: u64,
-    /// Requests whose worker ended before its answer was complete.
-    pub broken: u64,
-    /// Requests whose client left before the answer.
-    pub aborted: u64,
-    /// Responses with a status of 500 or more, ours included.
-    pub server_errors: u64,
-    /// Client connections that are open.
-    pub connections: u32,
-    /// How long requests waited for a worker, those that were given to one.
-    #[serde(default)]
-    pub queue_wait: Histogram,
-    /// How long requests took from their dispatch to the end.
-    #[serde(default)]
-    pub duration: Histogram,
-    /// The workers, in the order of their slots; the last of them, where `FromGateway::Workers` brought the others.
-    pub workers: Vec<WorkerReport>,
-}
-
-/// One worker, as the gateway knows it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct WorkerReport {
-    /// Its slot.
-    pub slot: SlotId,
-    /// Which worker.
-    pub worker: WorkerId,
-    /// Its process.
-    pub pid: Pid,
-    /// php-fpm's word: `Idle`, `Running` or `Finishing`.
-    pub state: String,
-    /// Requests served, the current ones included.
-    pub requests: u64,
-    /// Requests that it has now.
-    pub current: u32,
 }

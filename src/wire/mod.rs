@@ -6,3 +6,4 @@ pub mod facts;
 pub mod frame;
 pub mod gateway;
 pub mod place;
+pub mod report;

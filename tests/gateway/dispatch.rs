@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use fpmd::fcgi::body::Connection;
 use fpmd::ids::SlotId;
+use fpmd::policy::Wear;
 use fpmd::wire::gateway::{FromGateway, ToGateway};
 
 use crate::peer::{Reader, Visit, ask, echo, get, post, request};
@@ -196,7 +197,7 @@ fn a_worn_worker_is_told_of_once_and_exactly() {
         ask(stage.connect(), &get("/"), b"");
     }
     let worn = stage.expect("Worn", |message| matches!(message, FromGateway::Worn { .. }));
-    assert_eq!(worn, FromGateway::Worn { slot: SlotId(0), worker, requests: 3 });
+    assert_eq!(worn, FromGateway::Worn { slot: SlotId(0), worker, requests: 3, wear: Wear::Requests });
     let mut fourth = send(&stage, "/fourth");
     stage.until("it waits", |report| report.load.queued == 1 && report.load.idle == 0);
     stage.say(&ToGateway::Drain { slot: SlotId(0), worker });

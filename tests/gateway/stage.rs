@@ -59,6 +59,7 @@ pub fn settings() -> Settings {
         request_slowlog_timeout: None,
         max_requests: 0,
         max_requests_jitter: 0,
+        max_memory: None,
         status_path: None,
         ping_path: None,
         ping_response: "pong".into(),

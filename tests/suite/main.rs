@@ -20,6 +20,7 @@ mod logs;
 mod matrix;
 mod observation;
 mod recipes;
+mod recycling;
 mod reload;
 mod sockets;
 mod supervision;

@@ -1,6 +1,7 @@
 //! Pools with a gateway: who is admitted when, and what the gateway's word does to a worker.
 
 use crate::ids::{Signal, WorkerId};
+use crate::policy::{Lifetime, Wear};
 use crate::status::snapshot::Activity;
 use crate::supervise::WorkerState;
 use crate::supervise::action::Action;
@@ -84,7 +85,7 @@ fn a_terminated_worker_is_replaced_at_once_and_killed_a_second_later() {
 fn a_worn_worker_goes_when_its_replacement_serves() {
     let mut master = with_gateway(2);
     master.activity = Activity::Busy;
-    tell(&mut master, 1, WorkerCommand::Recycle);
+    tell(&mut master, 1, WorkerCommand::Recycle(Wear::Requests));
     master.run(secs(1));
     let ask = Action::StopIfIdle { worker: WorkerId(1), signal: Signal::TERM };
     assert_eq!(master.position(&ask), None, "the new one still loads");
@@ -99,11 +100,11 @@ fn a_worn_worker_goes_when_its_replacement_serves() {
 fn many_worn_workers_at_once_all_go() {
     let mut master = with_gateway(2);
     for worker in [1, 2] {
-        tell(&mut master, worker, WorkerCommand::Recycle);
+        tell(&mut master, worker, WorkerCommand::Recycle(Wear::Requests));
     }
     master.run(secs(1));
     let third = master.alive("www")[0];
-    tell(&mut master, third.0, WorkerCommand::Recycle);
+    tell(&mut master, third.0, WorkerCommand::Recycle(Wear::Requests));
     master.run(secs(2));
     assert_eq!(master.alive("www").len(), 2);
     assert_eq!(master.view("www").counters.recycled, 3);
@@ -145,4 +146,66 @@ fn surplus_workers_drain_without_a_search() {
         let ask = Action::StopIfIdle { worker: WorkerId(worker), signal: Signal::TERM };
         assert_eq!(master.position(&ask), None, "a drained worker gets no more requests");
     }
+}
+
+fn with_lifetime(children: u32, least: u64, jitter: u64) -> Master {
+    let max_lifetime = Some(Lifetime { least: secs(least), jitter: secs(jitter) });
+    let mut master = Master::new();
+    master.configure(vec![PoolPlan { max_lifetime, ..gateway_plan(children) }], None);
+    master
+}
+
+#[test]
+fn lives_end_and_others_begin() {
+    let mut master = with_lifetime(4, 100, 10);
+    master.run(secs(99));
+    assert_eq!((master.starts(), master.view("www").counters.outlived), (4, 0));
+    master.run(secs(13));
+    let view = master.view("www");
+    assert_eq!((master.starts(), view.counters.outlived, view.counters.recycled), (8, 4, 4));
+    assert_eq!(master.alive("www").len(), 4);
+}
+
+#[test]
+fn an_eighth_of_a_pool_is_replaced_at_once() {
+    let mut master = with_lifetime(16, 100, 0);
+    master.run(secs(50));
+    // New ones are never ready.
+    master.activity = Activity::Busy;
+    master.run(secs(55));
+    assert_eq!(master.starts(), 18);
+    assert_eq!(master.alive_of("www", 1).len(), 18, "nobody has gone: no replacement serves");
+    master.everyone_is(Activity::Idle);
+    master.activity = Activity::Idle;
+    master.run(secs(20));
+    assert_eq!(master.view("www").counters.outlived, 16);
+    assert_eq!((master.starts(), master.alive("www").len()), (32, 16));
+}
+
+#[test]
+fn a_worn_worker_leaves_when_it_is_idle_however_long_that_takes() {
+    let mut master = with_gateway(2);
+    master.processes.get_mut(&WorkerId(1)).unwrap().activity = Activity::Busy;
+    tell(&mut master, 1, WorkerCommand::Recycle(Wear::Memory));
+    master.run(secs(3600));
+    assert_eq!(state(&master, 1), Some(WorkerState::Draining));
+    assert_eq!(master.alive("www").len(), 3);
+    // One whose pool stops has stop_timeout.
+    master.command("www", PoolCommand::Stop, 1);
+    master.run(secs(31));
+    assert_eq!(master.logged("still busy after 30s, sending SIGTERM all the same"), 1);
+    assert!(master.alive("www").is_empty());
+}
+
+#[test]
+fn nobody_is_recycled_while_a_reload_replaces_everybody() {
+    let mut master = with_gateway(2);
+    master.activity = Activity::Busy;
+    master.command("www", PoolCommand::Restart, 1);
+    tell(&mut master, 1, WorkerCommand::Recycle(Wear::Memory));
+    master.run(secs(1));
+    assert_eq!(master.alive_of("www", 1).len(), 2);
+    master.everyone_is(Activity::Idle);
+    master.run(secs(5));
+    assert_eq!((master.alive("www").len(), master.view("www").counters.overweight), (2, 0));
 }

@@ -93,6 +93,7 @@ pub(super) fn plan(pool: &str, children: u32) -> PoolPlan {
         kill_timeout: secs(5),
         start_timeout: secs(10),
         recycles: false,
+        max_lifetime: None,
         intake: Intake::Shared,
     }
 }

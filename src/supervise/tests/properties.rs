@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 
 use crate::ids::{ExitStatus, Generation, Moment, Pid, Signal, Ticket, WorkerId};
+use crate::policy::Wear;
 use crate::status::snapshot::Activity;
 use crate::supervise::action::Action;
 use crate::supervise::event::{Event, Intake, PoolCommand, PoolPlan, WorkerCommand};
@@ -86,7 +87,8 @@ fn any_worker_command() -> impl Strategy<Value = WorkerCommand> {
     prop::sample::select(vec![
         WorkerCommand::Drain,
         WorkerCommand::Kill,
-        WorkerCommand::Recycle,
+        WorkerCommand::Recycle(Wear::Requests),
+        WorkerCommand::Recycle(Wear::Memory),
         WorkerCommand::Terminate,
     ])
 }

@@ -1,0 +1,36 @@
+//! How a worker that serves is asked to go: when it is idle, within a time or in its own.
+
+use crate::ids::Moment;
+
+use super::effects::Effects;
+use super::watch::Watch;
+use super::worker::{Duty, Worker};
+
+impl Worker {
+    /// Waits for it to be idle and asks it to end then; no effect on one that leaves already.
+    pub(super) fn drain(&mut self, now: Moment, out: &mut Effects) {
+        let deadline = now.after(self.edition.plan.stop_timeout);
+        if let Duty::Draining(watch) = &mut self.duty {
+            // A worn one had all the time it wanted; now somebody waits.
+            watch.deadline.get_or_insert(deadline);
+        }
+        if self.is_leaving() {
+            return;
+        }
+        self.begin_drain(Some(deadline), out);
+    }
+
+    /// As `drain`, but it may be busy for as long as it likes: nobody waits for its end.
+    pub(super) fn drain_in_peace(&mut self, out: &mut Effects) {
+        if !self.is_leaving() {
+            self.begin_drain(None, out);
+        }
+    }
+
+    fn begin_drain(&mut self, deadline: Option<Moment>, out: &mut Effects) {
+        self.duty = Duty::Draining(Watch::for_idleness(deadline));
+        if self.is_executing() {
+            self.ask_to_stop(out);
+        }
+    }
+}
