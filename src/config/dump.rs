@@ -118,6 +118,7 @@ fn gateway_value(gateway: &Gateway, name: &str) -> Option<String> {
             Some(array(gateway.allowed_clients.iter().map(|client| quote(&client.to_string()))))
         }
         "concurrency" => Some(gateway.concurrency.to_string()),
+        "warmup_path" => text(&gateway.warmup_path),
         "status_path" => text(&gateway.status_path),
         "ping_path" => text(&gateway.ping_path),
         "ping_response" => Some(quote(&gateway.ping_response)),

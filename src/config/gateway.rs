@@ -15,9 +15,10 @@ use crate::ids::{PoolName, Uid};
 use crate::status::access::Format;
 
 /// Settings of `[pool.NAME]` that need the gateway.
-pub(super) const POOL_ONLY: [&str; 16] = [
+pub(super) const POOL_ONLY: [&str; 17] = [
     "allowed_clients",
     "concurrency",
+    "warmup_path",
     "status_path",
     "ping_path",
     "ping_response",
@@ -87,6 +88,7 @@ fn settings(report: &mut Report, table: &Table<'_>, pm: Option<&Table<'_>>, arou
     Gateway {
         allowed_clients: clients(report, table, around.listen),
         concurrency: table.value(report, "concurrency", |report, item| item.whole(report)),
+        warmup_path: table.optional(report, "warmup_path", warmup_path),
         status_path,
         ping_path,
         ping_response: table.value(report, "ping_response", |report, item| {
@@ -153,6 +155,18 @@ fn pages(report: &mut Report, table: &Table<'_>) -> (Option<String>, Option<Stri
         table.fail(report, "ping_path", Cause::Value("is the path of the status page already".to_owned()));
     }
     (status_path, ping_path)
+}
+
+/// A path with or without a query, as it would be in the first line of a request.
+fn warmup_path(report: &mut Report, item: &Item<'_>) -> Option<String> {
+    let text = short(report, item)?;
+    let legal = |c: char| c.is_ascii_graphic() && c != '#';
+    if text.starts_with('/') && text.chars().all(legal) {
+        return Some(text);
+    }
+    let sentence =
+        format!("'{text}' is not the path of a request; write one such as \"/warm.php?from=fpmd\"");
+    item.refuse(report, sentence)
 }
 
 /// php-fpm's rules: begins with a slash, two characters at least, and nothing that a URL would have to escape.

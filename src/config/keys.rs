@@ -249,6 +249,7 @@ pub const KEYS: &[Key] = &[
     key(Pool, "stop_signal", Signal, Value("\"SIGTERM\""), "Signal that asks an idle worker to end."),
     live(Pool, "stop_timeout", Time, Value("\"30s\""), "How long a busy worker may go on before it gets the stop signal all the same."),
     live(Pool, "start_timeout", Time, Value("\"10s\""), "How long a new worker may take to become ready."),
+    live(Pool, "warmup_path", Text, Unset("none: a worker is ready when it is seen waiting for a request"), "URL path of a request that a new worker has to answer before it gets any other."),
     live(Pool, "status_path", Text, Unset("none"), "URL path of the status page."),
     live(Pool, "ping_path", Text, Unset("none"), "URL path of the ping page."),
     live(Pool, "ping_response", Text, Value("\"pong\""), "What the ping page says."),

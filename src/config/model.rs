@@ -230,6 +230,8 @@ pub struct Gateway {
     pub allowed_clients: Vec<Network>,
     /// Requests that one worker serves at once, at least 1.
     pub concurrency: u32,
+    /// URL path, with or without a query, of a request that a new worker has to answer before it gets any other.
+    pub warmup_path: Option<String>,
     /// URL path of the status page.
     pub status_path: Option<String>,
     /// URL path of the ping page; not that of the status page.

@@ -20,6 +20,7 @@ use super::slab::{Key, Slab};
 use super::slot::{Slot, State};
 use super::tail::Tails;
 use super::upstream::Upstream;
+use super::warm::Warming;
 use crate::event::timer::Timers;
 use crate::ids::{Moment, SlotId};
 use crate::os::clock::{self, WallTime};
@@ -41,6 +42,8 @@ pub enum Token {
     Client(Key),
     /// A connection to a worker.
     Upstream(Key),
+    /// A warm-up request.
+    Warming(Key),
 }
 
 impl Token {
@@ -48,6 +51,8 @@ impl Token {
     pub fn encode(self) -> mio::Token {
         let (kind, number) = match self {
             Token::Channel => (0, 0),
+            // A key is never so large that this could be too much.
+            Token::Warming(key) => (0, key.pack() + 1),
             Token::Door(index) => (1, index as u64),
             Token::Client(key) => (2, key.pack()),
             Token::Upstream(key) => (3, key.pack()),
@@ -59,7 +64,7 @@ impl Token {
     pub fn decode(token: mio::Token) -> Token {
         let number = token.0 as u64 >> 2;
         match token.0 & 3 {
-            0 => Token::Channel,
+            0 => number.checked_sub(1).map_or(Token::Channel, |key| Token::Warming(Key::unpack(key))),
             1 => Token::Door(number as usize),
             2 => Token::Client(Key::unpack(number)),
             _ => Token::Upstream(Key::unpack(number)),
@@ -124,6 +129,7 @@ pub struct Gateway {
     pub(super) clients: Slab<Client>,
     pub(super) requests: Slab<Request>,
     pub(super) upstreams: Slab<Upstream>,
+    pub(super) warming: Slab<Warming>,
     pub(super) slots: Slab<Slot>,
     pub(super) places: BTreeMap<SlotId, Key>,
     pub(super) queue: Queue<Key>,
@@ -184,6 +190,7 @@ impl Gateway {
             clients: Slab::new(),
             requests: Slab::new(),
             upstreams: Slab::new(),
+            warming: Slab::new(),
             slots: Slab::new(),
             places: BTreeMap::new(),
             queue: Queue::new(),
@@ -344,7 +351,9 @@ mod tests {
         let key = slab.insert(());
         slab.remove(key);
         let key = slab.insert(());
-        for token in [Token::Channel, Token::Door(7), Token::Client(key), Token::Upstream(key)] {
+        for token in
+            [Token::Channel, Token::Door(7), Token::Client(key), Token::Upstream(key), Token::Warming(key)]
+        {
             assert_eq!(Token::decode(token.encode()), token);
         }
     }

@@ -35,4 +35,5 @@ mod spool;
 mod tail;
 mod upload;
 mod upstream;
+mod warm;
 mod weight;

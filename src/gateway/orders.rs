@@ -24,6 +24,7 @@ impl Gateway {
             ToGateway::Worker { slot, worker, pid, generation } => {
                 self.start_worker(WorkerName { slot, worker, pid, generation });
             }
+            ToGateway::Warm { slot, worker, path, root } => self.warm(slot, worker, &path, &root),
             ToGateway::Drain { slot, worker } => self.drain(slot, worker),
             ToGateway::WorkerGone { slot, worker, how } => self.end_worker(slot, worker, &how),
             ToGateway::SlotGone { slot } => self.close_slot_for_good(slot),
@@ -144,6 +145,7 @@ impl Gateway {
 
     fn end_worker(&mut self, slot: SlotId, worker: WorkerId, how: &str) {
         let Some(key) = self.places.get(&slot).copied() else { return };
+        self.forget_warming(worker);
         let Some(place) = self.slots.get_mut(key) else { return };
         if place.worker.as_ref().is_none_or(|known| known.name.worker != worker) {
             return;

@@ -135,6 +135,7 @@ impl Server {
             (Token::Door(door), _) => gateway.accept(door, buffer),
             (Token::Client(key), Some(event)) => gateway.client_ready(key, event, buffer),
             (Token::Client(key), None) => gateway.read_client(key, buffer, true),
+            (Token::Warming(key), _) => gateway.warming_ready(key, buffer),
             (Token::Upstream(key), Some(event)) => gateway.upstream_ready(key, event, buffer),
             (Token::Upstream(key), None) => gateway.read_upstream(key, buffer, true),
         }

@@ -39,6 +39,7 @@ impl Master {
             Action::Signal { worker, signal } => self.signal(worker, signal),
             Action::StopIfIdle { worker, signal } => self.stop_if_idle(worker, signal),
             Action::Observe { worker } => self.observe(worker),
+            Action::WarmUp { worker } => self.warm_up(worker),
             Action::Admit { worker } => self.admit(worker),
             Action::CloseIntake { pool, within } => self.close_intake(&pool, within),
             Action::KillLeftovers { pool } => self.kill_leftovers(&pool),
@@ -192,6 +193,7 @@ impl Master {
         if let Some(text) = self.workers.last_words(worker) {
             self.supervisor.handle(clock::monotonic(), Event::LastWords { worker, text });
         }
+        self.warming.remove(&worker);
         if let Some(Worker { pool, seat, .. }) = self.workers.exited(worker) {
             let is_killed = matches!(status, ExitStatus::Signal { signal: Signal::KILL, .. });
             if let Some(why) = is_killed.then(|| self.cgroups.why_killed(&pool)).flatten() {

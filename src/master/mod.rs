@@ -30,6 +30,7 @@ mod take_over;
 #[cfg(test)]
 mod testing;
 mod upgrade;
+mod warming;
 mod weight;
 mod workers;
 
@@ -53,6 +54,7 @@ use self::settings::Settings;
 use self::slots::Slots;
 use self::source::Source;
 use self::upgrade::Upgrade;
+use self::warming::Warming;
 use self::workers::Workers;
 use crate::config::model::Global;
 use crate::event::timer::Timers;
@@ -90,6 +92,7 @@ struct Master {
     programs: HashMap<(PoolName, Generation), Program>,
     open_files: OriginalLimit,
     workers: Workers,
+    warming: Warming,
     cgroups: Cgroups,
     strangers: Strangers,
     observer: Observer,

@@ -11,7 +11,7 @@ use crate::config::{self, Errors, Host, changes};
 use crate::ids::{PoolName, Ticket};
 use crate::os::host::Resident;
 use crate::os::limits;
-use crate::supervise::event::{Event, Intake, PoolPlan};
+use crate::supervise::event::{Event, Intake, PoolPlan, Readiness};
 use crate::wire::control::Extent;
 
 /// A checked configuration and what of it is to be put in force.
@@ -177,6 +177,10 @@ fn plan(pool: &Pool, kill_timeout: Duration) -> PoolPlan {
         intake: match pool.dispatch {
             Dispatch::Direct => Intake::Shared,
             Dispatch::Gateway(_) => Intake::Gateway,
+        },
+        readiness: match &pool.dispatch {
+            Dispatch::Gateway(gateway) if gateway.warmup_path.is_some() => Readiness::Warmed,
+            Dispatch::Gateway(_) | Dispatch::Direct => Readiness::Seen,
         },
     }
 }

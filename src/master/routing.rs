@@ -101,6 +101,7 @@ impl Master {
         }
         let listeners = doors(&self.listeners, &self.gateways, pool);
         self.gateways.tell_everything(pool, &World { listeners, slots: &self.slots });
+        self.warm_up_again(pool);
         Ok(())
     }
 
@@ -152,6 +153,7 @@ impl Master {
                 log::error!("[pool {pool}] its gateway speaks version {version}, not {VERSION}; killing it");
                 self.gateways.kill_current(pool, number);
             }
+            FromGateway::Warmed { worker, result, .. } => self.on_warmed(worker, result),
             FromGateway::Drained { slot, worker } => {
                 if let Some(Stage::Draining { .. }) = self.stage(pool, slot, worker) {
                     self.slots.set_stage(pool, slot, worker, Stage::Drained);

@@ -24,6 +24,7 @@ use super::settings::Settings;
 use super::slots::Slots;
 use super::source::{OnePool, Source};
 use super::upgrade::Upgrade;
+use super::warming::Warming;
 use super::workers::Workers;
 use super::{Master, Starting, reload, take_over};
 use crate::cli::exit::Daemon as Exit;
@@ -295,6 +296,7 @@ fn bring_up(
         programs: HashMap::new(),
         open_files,
         workers: Workers::default(),
+        warming: Warming::new(),
         strangers: Strangers::note(),
         cgroups: Cgroups::new(),
         observer: Observer::new(),

@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use super::program::Program;
 use super::source::Source;
+use super::warming::Warming;
 use super::{cgroups, control, gateways, globals, listeners, orphans, settings, slots, workers};
 use crate::ids::{Generation, Moment, PoolName, Ticket};
 use crate::log::capture::Capture;
@@ -57,6 +58,9 @@ pub struct State<S = Supervisor, C = Capture> {
     pub gateways: gateways::Written,
     /// Processes and their output.
     pub workers: workers::Written<C>,
+    /// New workers that have not answered their warm-up request.
+    #[serde(default)]
+    pub warming: Warming,
     /// Control groups.
     pub cgroups: cgroups::Written,
     /// Children that are none of ours.

@@ -119,6 +119,7 @@ fn rebuild(state: State, log: Option<std::os::fd::OwnedFd>) -> Result<Master, St
         own_path: state.own_path,
         pid_files: PidFiles::claim(state.pid_files),
         programs: programs.collect(),
+        warming: state.warming,
         upgrade: Upgrade::None,
         global,
         poll,

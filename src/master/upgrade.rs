@@ -224,6 +224,7 @@ impl Master {
             slots: self.slots.bequeath(estate),
             gateways: self.gateways.bequeath(estate),
             workers: self.workers.bequeath(estate),
+            warming: self.warming.clone(),
             cgroups: self.cgroups.bequeath(),
             strangers: self.strangers.clone(),
             control: self.control.bequeath(estate),

@@ -68,6 +68,11 @@ pub enum Action {
         /// Which worker.
         worker: WorkerId,
     },
+    /// Have the gateway send a new worker its warm-up request. Answer: `Event::Warmed`, if it answers.
+    WarmUp {
+        /// Which worker.
+        worker: WorkerId,
+    },
     /// Let the worker have requests: it is ready. Only where there is a gateway.
     Admit {
         /// Which worker.

@@ -87,9 +87,7 @@ impl Supervisor {
             }
             Event::ReloadSurge { processes } => self.out.surge.set_most(processes),
             Event::LastWords { worker, text } => {
-                // Words of one that is stuck in the kernel explain nothing any more.
-                let home = self.out.home_of(worker).cloned();
-                home.and_then(|name| self.with_pool(&name, |pool, _| pool.heard_last(worker, text)));
+                self.with_late(worker, |pool, _| pool.heard_last(worker, text));
             }
             Event::Forked { worker, pid } => {
                 self.with_home(worker, "Forked", |pool, out| pool.forked(now, worker, pid, out));
@@ -106,11 +104,16 @@ impl Supervisor {
             Event::Exited { worker, status } => {
                 self.with_home(worker, "Exited", |pool, out| pool.exited(now, worker, status, out));
             }
+            Event::Warmed { worker, result } => {
+                let home = self.out.home_of(worker).cloned();
+                home.and_then(|name| {
+                    self.with_pool(&name, |pool, out| pool.warmed(now, worker, result, out))
+                });
+            }
             Event::Observed { worker, activity } => self.observed(now, worker, activity),
+            Event::StopSent { worker } if self.out.home_of(worker).is_none() => {}
             Event::StopSent { worker } => {
-                if self.out.home_of(worker).is_some() {
-                    self.with_home(worker, "StopSent", |pool, out| pool.stop_sent(now, worker, out));
-                }
+                self.with_home(worker, "StopSent", |pool, out| pool.stop_sent(now, worker, out));
             }
             Event::Drained { worker } => {
                 // It may have crossed with the worker's end.
@@ -329,6 +332,13 @@ impl Supervisor {
     ) {
         let possible = self.with_pool(name, act);
         self.expect(possible.or(Some(true)), kind, || format!("pool {name}"));
+    }
+
+    /// Answers about a worker that may have ended, or be stuck in the kernel, by now.
+    fn with_late(&mut self, worker: WorkerId, act: impl FnOnce(&mut Pool, &mut Effects)) {
+        if let Some(name) = self.out.home_of(worker).cloned() {
+            self.with_pool(&name, act);
+        }
     }
 
     fn with_home(

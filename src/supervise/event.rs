@@ -31,6 +31,19 @@ pub struct PoolPlan {
     pub max_lifetime: Option<Lifetime>,
     /// How requests come to the workers.
     pub intake: Intake,
+    /// What makes a new worker ready.
+    #[serde(default)]
+    pub readiness: Readiness,
+}
+
+/// What makes a new worker ready.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Readiness {
+    /// It is seen waiting for a request, or at work on one.
+    #[default]
+    Seen,
+    /// It has answered a warm-up request. Only where there is a gateway.
+    Warmed,
 }
 
 /// How requests come to the workers of a pool.
@@ -120,6 +133,13 @@ pub enum Event {
         worker: WorkerId,
         /// How it ended.
         status: ExitStatus,
+    },
+    /// The worker has answered its warm-up request, or cannot (answers `Action::WarmUp`).
+    Warmed {
+        /// Which worker.
+        worker: WorkerId,
+        /// "it answered 500 when it was asked to warm up".
+        result: Result<(), String>,
     },
     /// What a worker was seen doing (answers `Action::Observe` and `Action::StopIfIdle`).
     Observed {

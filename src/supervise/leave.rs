@@ -17,6 +17,10 @@ impl Worker {
         if self.is_leaving() {
             return;
         }
+        if self.is_warming() {
+            // Nobody waits for the answer to our own request.
+            return self.ask_at_once(now, out);
+        }
         self.begin_drain(Some(deadline), out);
     }
 

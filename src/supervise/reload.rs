@@ -313,3 +313,14 @@ impl Pool {
         }
     }
 }
+
+impl Worker {
+    /// Has it go as soon as its replacement is ready, if it serves; whether it does.
+    pub(super) fn retire_if_ready(&mut self) -> bool {
+        let serves = matches!(self.duty, Duty::Serving) && self.is_executing();
+        if serves {
+            self.duty = Duty::Retiring;
+        }
+        serves
+    }
+}

@@ -147,13 +147,24 @@ impl Pool {
 
     fn start_timed_out(&mut self, now: Moment, id: WorkerId, out: &mut Effects) {
         let Some(worker) = self.workers.remove(&id) else { return };
-        let reason = format!("its program does not run after {:?}", worker.edition.plan.start_timeout);
+        let patience = worker.edition.plan.start_timeout;
+        let reason = if worker.edition.warms() {
+            format!("it has not answered its warm-up request after {patience:?}")
+        } else {
+            format!("its program does not run after {patience:?}")
+        };
         let reason = worker.with_last_words(&reason);
         self.count_start_failure(now, &worker, &reason, out);
         self.workers.insert(id, worker);
     }
 
-    fn count_start_failure(&mut self, now: Moment, worker: &Worker, reason: &str, out: &mut Effects) {
+    pub(super) fn count_start_failure(
+        &mut self,
+        now: Moment,
+        worker: &Worker,
+        reason: &str,
+        out: &mut Effects,
+    ) {
         self.counters.start_failures += 1;
         let sentence = format!("cannot start pool {}: {reason}", self.name);
         if !matches!(worker.duty, Duty::Killed { .. }) || matches!(worker.process, Process::Unstarted { .. })

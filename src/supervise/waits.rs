@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{Generation, Moment};
+use crate::ids::{Generation, Moment, Signal};
 
 use super::effects::{Effects, JobId};
 use super::pool::{Due, Pool, State};
-use super::worker::Worker;
+use super::worker::{Duty, Worker};
 
 /// How often a waiting client hears how far it is.
 const PROGRESS: Duration = Duration::from_secs(2);
@@ -138,6 +138,17 @@ impl Pool {
         let stopping = matches!(&self.state, State::Stopping { jobs, .. } if !jobs.is_empty());
         let reloading = self.exchange.as_ref().is_some_and(|exchange| exchange.job().is_some());
         stopping || reloading || !self.waits.is_empty()
+    }
+}
+
+impl Worker {
+    /// Which signal it gets next, and when, if it does not end before.
+    pub(super) fn next_signal(&self) -> Option<(Moment, Signal)> {
+        match &self.duty {
+            Duty::Draining(watch) => Some((watch.deadline?, self.edition.plan.stop_signal)),
+            Duty::Stopping { deadline, .. } => Some((*deadline, Signal::KILL)),
+            Duty::Joining(_) | Duty::Serving | Duty::Retiring | Duty::Killed { .. } => None,
+        }
     }
 }
 

@@ -176,15 +176,6 @@ impl Worker {
         matches!(self.process, Process::Executing { .. })
     }
 
-    /// Has it go as soon as its replacement is ready, if it serves; whether it does.
-    pub(super) fn retire_if_ready(&mut self) -> bool {
-        let serves = matches!(self.duty, Duty::Serving) && self.is_executing();
-        if serves {
-            self.duty = Duty::Retiring;
-        }
-        serves
-    }
-
     /// Whether it was told, or is about to be told, to end.
     pub(super) fn is_leaving(&self) -> bool {
         match self.duty {
@@ -212,6 +203,7 @@ impl Worker {
         let Process::Forked { pid, since } = self.process else { return false };
         self.process = Process::Executing { pid, since };
         match &mut self.duty {
+            Duty::Joining(_) if self.edition.warms() => out.push(Action::WarmUp { worker: self.id }),
             Duty::Joining(watch) => watch.look_later(now),
             Duty::Draining(_) => self.ask_to_stop(out),
             Duty::Serving | Duty::Retiring | Duty::Stopping { .. } | Duty::Killed { .. } => {}
@@ -289,9 +281,10 @@ impl Worker {
     /// Its moment has come.
     pub(super) fn on_due(&mut self, now: Moment, out: &mut Effects) -> Due {
         let executing = self.is_executing();
+        let warms = self.edition.warms();
         let hangs = self.start_deadline().is_some_and(|end| end <= now);
         match &mut self.duty {
-            Duty::Joining(watch) if watch.is_over(now) && executing => {
+            Duty::Joining(watch) if watch.is_over(now) && executing && !warms => {
                 self.duty = Duty::Serving;
                 Due::Assumed
             }
@@ -324,15 +317,6 @@ impl Worker {
         }
     }
 
-    /// Which signal it gets next, and when, if it does not end before.
-    pub(super) fn next_signal(&self) -> Option<(Moment, Signal)> {
-        match &self.duty {
-            Duty::Draining(watch) => Some((watch.deadline?, self.edition.plan.stop_signal)),
-            Duty::Stopping { deadline, .. } => Some((*deadline, Signal::KILL)),
-            Duty::Joining(_) | Duty::Serving | Duty::Retiring | Duty::Killed { .. } => None,
-        }
-    }
-
     /// How its end with this status is to be judged.
     pub(super) fn ending(&self, status: ExitStatus) -> Ending {
         if matches!(self.process, Process::Unstarted { .. }) {
@@ -358,14 +342,22 @@ impl Worker {
     }
 
     fn give_up_start(&mut self, now: Moment, out: &mut Effects) -> Due {
-        self.kill(now, out);
-        self.unstarted();
+        if !self.reject(now, out) {
+            self.kill(now, out);
+            self.unstarted();
+        }
         Due::StartTimeout
     }
 
     fn send_kill(&mut self, now: Moment, out: &mut Effects) {
         self.duty = Duty::Killed { deadline: Some(now.after(UNTIL_STUCK)) };
         out.push(Action::Signal { worker: self.id, signal: Signal::KILL });
+    }
+
+    /// The stop signal, whatever it does.
+    pub(super) fn ask_at_once(&mut self, now: Moment, out: &mut Effects) {
+        out.push(Action::Signal { worker: self.id, signal: self.edition.plan.stop_signal });
+        self.duty = self.stopping(now);
     }
 
     fn stopping(&self, now: Moment) -> Duty {
@@ -380,8 +372,7 @@ impl Worker {
             self.kill(now, out);
             return Due::Nothing;
         }
-        out.push(Action::Signal { worker: self.id, signal: self.edition.plan.stop_signal });
-        self.duty = self.stopping(now);
+        self.ask_at_once(now, out);
         Due::StopTimeout
     }
 }

@@ -52,6 +52,17 @@ pub enum ToGateway {
         /// The settings that it was started with; requests go to the newest generation that has an idle worker.
         generation: Generation,
     },
+    /// A new worker runs on the slot: send it this request, before any other, and say `Warmed` when it has answered.
+    Warm {
+        /// Which slot.
+        slot: SlotId,
+        /// Which worker.
+        worker: WorkerId,
+        /// URL path, with or without a query.
+        path: String,
+        /// The directory that `SCRIPT_FILENAME` begins with; may be empty.
+        root: String,
+    },
     /// Give this worker no more requests and say `Drained` when it has none. Repeating it is harmless.
     Drain {
         /// Which slot.
@@ -128,6 +139,15 @@ pub enum FromGateway {
     Ready {
         /// `VERSION`.
         version: u32,
+    },
+    /// The worker has answered its warm-up request, or cannot.
+    Warmed {
+        /// Which slot.
+        slot: SlotId,
+        /// Which worker.
+        worker: WorkerId,
+        /// "it answered 500 when it was asked to warm up".
+        result: Result<(), String>,
     },
     /// The worker has no request and will get none: it can be signalled without losing anything.
     Drained {

@@ -376,3 +376,48 @@ fn two_reloads_with_a_small_surge_keep_within_it_and_lose_nothing() {
     assert_eq!((bad, good > 50), (Vec::new(), true), "{good} requests");
     fpmd.finish();
 }
+
+#[test]
+fn new_workers_warm_up_before_they_get_a_request() {
+    let warm = |path: &str| {
+        let pool = Pool::new("www", &workers::c()).workers(2).dispatch(Dispatch::Gateway);
+        pool.key("warmup_path", &format!("{path:?}")).key("start_timeout", "\"5s\"")
+    };
+    // Each says who it is after a tenth of a second, and counts as nobody's request.
+    let mut fpmd = Rig::new().pool(warm("/slow/100")).expect("www").start();
+    assert_eq!(fpmd.pool("www").gateway.expect("a gateway").accepted_conn, 0);
+    let before = fpmd.workers("www");
+    fpmd.ctl_done(&["reload"]);
+    wait_exchanged(&fpmd, &before);
+    let before = fpmd.workers("www");
+    // Whether the end of the connection or that of the process is heard of first.
+    let dies = ["closed the connection", "exited on signal 9"];
+    let late = ["has not answered its warm-up request"; 2];
+    for (path, words) in [("/die", dies), ("/slow/30000", late)] {
+        fpmd.rewrite(&[warm(path).key("start_timeout", "\"1s\"").key("umask", "\"027\"")]);
+        let ran = fpmd.ctl(&["reload"]);
+        assert_eq!(ran.code, Some(1), "{path}: {ran:?}");
+        assert!(words.iter().any(|words| ran.err.contains(words)), "{path}: {ran:?}");
+        fpmd.wait_pool("www", "the old workers only", |pool| pool.total_processes == 2);
+        assert_eq!(fpmd.workers("www"), before);
+    }
+    fpmd.address("www").get("/pid").unwrap();
+    fpmd.finish();
+}
+
+#[test]
+fn a_warm_up_survives_the_gateway_that_sent_it() {
+    let pool = Pool::new("www", &workers::c()).dispatch(Dispatch::Gateway);
+    let mut fpmd = Rig::new().pool(pool.clone()).expect("gateway").start();
+    fpmd.descriptors_may_change();
+    fpmd.rewrite(&[pool.key("warmup_path", "\"/slow/1500\"")]);
+    let (before, gateway) = (fpmd.workers("www"), fpmd.pool("www").gateway.expect("a gateway").pid);
+    let socket = fpmd.control().to_str().unwrap().to_owned();
+    let reload = std::thread::spawn(move || fpmctl(&["--socket", &socket, "reload"]));
+    fpmd.wait_pool("www", "a new worker", |pool| pool.total_processes == 2);
+    process::signal(gateway.as_raw(), Signal::SIGKILL);
+    assert_eq!(reload.join().unwrap().code, Some(0));
+    wait_exchanged(&fpmd, &before);
+    fpmd.address("www").get("/pid").unwrap();
+    fpmd.finish();
+}

@@ -20,6 +20,19 @@ fn gateway_of(pool: &Pool) -> &Gateway {
 }
 
 #[test]
+fn a_warm_up_path_may_have_a_query_and_needs_a_gateway() {
+    assert_eq!(
+        gateway_of(&pool(&format!("{POOL}warmup_path = \"/w.php?x=1&y=%20\"\n"))).warmup_path.as_deref(),
+        Some("/w.php?x=1&y=%20")
+    );
+    for bad in ["w.php", "", "/a b", "/a#b"] {
+        assert!(mistake(&format!("warmup_path = {bad:?}")).contains("is not the path of a request"), "{bad}");
+    }
+    let refused = mistake("warmup_path = \"/w\"\ndispatch = \"direct\"");
+    assert!(refused.contains("warmup_path: needs dispatch = \"gateway\""), "{refused}");
+}
+
+#[test]
 fn a_gateway_s_settings_are_read() {
     let text = format!(
         "{POOL}allowed_clients = [\"127.0.0.1\", \"2001:db8::/32\"]\nconcurrency = 8\n\

@@ -7,7 +7,7 @@ use crate::ids::{ExitStatus, Generation, Moment, Pid, PoolName, Signal, Ticket, 
 use crate::policy::{Bounds, Mode};
 use crate::status::snapshot::Activity;
 use crate::supervise::action::Action;
-use crate::supervise::event::{Event, Intake, PoolCommand, PoolPlan, WorkerCommand};
+use crate::supervise::event::{Event, Intake, PoolCommand, PoolPlan, Readiness, WorkerCommand};
 use crate::supervise::{PoolState, PoolView, Supervisor, WorkerState};
 
 /// As by `kill -9` from outside.
@@ -32,6 +32,8 @@ pub(super) enum Program {
     Slow(Duration),
     /// It is not heard of after the fork.
     HangsBeforeExec,
+    /// Runs and answers its warm-up request after this time, so or not.
+    Warms(Duration, Result<(), &'static str>),
 }
 
 #[derive(Debug, Clone)]
@@ -95,6 +97,7 @@ pub(super) fn plan(pool: &str, children: u32) -> PoolPlan {
         recycles: false,
         max_lifetime: None,
         intake: Intake::Shared,
+        readiness: Readiness::Seen,
     }
 }
 
@@ -341,6 +344,7 @@ impl Master {
                 }
             }
             Action::Observe { worker } => self.observe(*worker),
+            Action::WarmUp { worker } => self.warm_up(*worker),
             Action::Admit { worker } => {
                 let process = self.processes.get_mut(worker).unwrap();
                 assert!(process.alive && !process.admitted, "{worker:?} is admitted once");
@@ -394,6 +398,7 @@ impl Master {
                 self.exit(worker, ExitStatus::Code(127));
             }
             Program::HangsBeforeExec => {}
+            Program::Warms(..) => self.pending.push_back(Event::Executing { worker }),
             Program::Serves | Program::Stubborn | Program::Stuck => {
                 self.pending.push_back(Event::Executing { worker });
             }
@@ -404,6 +409,14 @@ impl Master {
             }
             Program::CannotFork => unreachable!(),
         }
+    }
+
+    fn warm_up(&mut self, worker: WorkerId) {
+        let (span, result) = match &self.processes[&worker].program {
+            Program::Warms(span, result) => (*span, result.map_err(str::to_owned)),
+            _ => (millis(1), Ok(())),
+        };
+        self.later(span, Event::Warmed { worker, result });
     }
 
     fn signal(&mut self, worker: WorkerId, signal: Signal) {

@@ -7,3 +7,4 @@ mod master;
 mod properties;
 mod reload;
 mod stop;
+mod warm;

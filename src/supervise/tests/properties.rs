@@ -8,7 +8,7 @@ use crate::ids::{ExitStatus, Generation, Moment, Pid, Signal, Ticket, WorkerId};
 use crate::policy::Wear;
 use crate::status::snapshot::Activity;
 use crate::supervise::action::Action;
-use crate::supervise::event::{Event, Intake, PoolCommand, PoolPlan, WorkerCommand};
+use crate::supervise::event::{Event, Intake, PoolCommand, PoolPlan, Readiness, WorkerCommand};
 use crate::supervise::{PoolState, Supervisor, WorkerState};
 
 use super::master::{KILLED, Master, Program, millis, name, plan, secs};
@@ -97,7 +97,9 @@ fn any_worker_command() -> impl Strategy<Value = WorkerCommand> {
 fn any_intake(pool: &str, children: u32) -> PoolPlan {
     let intake =
         if (pool.len() + children as usize).is_multiple_of(2) { Intake::Gateway } else { Intake::Shared };
-    PoolPlan { intake, ..plan(pool, children) }
+    let warms = intake == Intake::Gateway && children.is_multiple_of(3);
+    let readiness = if warms { Readiness::Warmed } else { Readiness::Seen };
+    PoolPlan { intake, readiness, ..plan(pool, children) }
 }
 
 fn any_step() -> impl Strategy<Value = Step> {
@@ -300,6 +302,7 @@ fn pool_of(action: &Action) -> Option<&crate::ids::PoolName> {
         | Action::CloseIntake { pool, .. }
         | Action::KillLeftovers { pool } => Some(pool),
         Action::Admit { .. }
+        | Action::WarmUp { .. }
         | Action::Signal { .. }
         | Action::StopIfIdle { .. }
         | Action::Observe { .. }
@@ -339,6 +342,9 @@ fn any_event() -> impl Strategy<Value = (Event, u64)> {
         2 => (worker(), prop::sample::select(statuses.to_vec()))
             .prop_map(|(worker, status)| Event::Exited { worker, status }),
         2 => (worker(), any_activity()).prop_map(|(worker, activity)| Event::Observed { worker, activity }),
+        1 => (worker(), any::<bool>()).prop_map(|(worker, good)| {
+            Event::Warmed { worker, result: if good { Ok(()) } else { Err("no".into()) } }
+        }),
         1 => worker().prop_map(|worker| Event::StopSent { worker }),
         1 => worker().prop_map(|worker| Event::Drained { worker }),
         1 => (pool(), any_command(), ticket())
