@@ -17,6 +17,7 @@ mod gateway_limits;
 mod gateway_logs;
 mod import;
 mod logs;
+mod loss;
 mod matrix;
 mod observation;
 mod recipes;

@@ -8,6 +8,7 @@ pub mod fastcgi;
 pub mod fronts;
 pub mod process;
 pub mod random;
+pub mod traffic;
 pub mod web;
 pub mod workers;
 

@@ -65,6 +65,11 @@ impl Nginx {
         nginx
     }
 
+    /// Where it listens.
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
     /// Runs curl on a path; `Err` is its exit code or the HTTP status, and what it said.
     pub fn curl(&self, path: &str, options: &[&str]) -> Result<Vec<u8>, String> {
         curl(&["--unix-socket", self.socket.to_str().unwrap(), &format!("http://localhost{path}")], options)
