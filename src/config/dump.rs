@@ -92,6 +92,7 @@ pub(super) fn pool_value(pool: &Pool, name: &str) -> Option<String> {
         }),
         "memory_max" => pool.resources.memory_max.map(|bytes| quote(&show_size(bytes))),
         "memory_high" => pool.resources.memory_high.map(|bytes| quote(&show_size(bytes))),
+        "worker_memory_max" => pool.resources.worker_memory_max.map(|bytes| quote(&show_size(bytes))),
         "cpu_weight" => pool.resources.cpu_weight.map(|weight| weight.to_string()),
         "cpu_max" => pool.resources.cpu_max.map(|percent| quote(&show_percent(percent))),
         "pids_max" => pool.resources.pids_max.map(|pids| pids.to_string()),

@@ -240,6 +240,7 @@ pub const KEYS: &[Key] = &[
     key(Pool, "rlimit_core", Size, Unset("fpmd's own"), "The largest core file of a worker, or \"unlimited\"."),
     live(Pool, "memory_max", Size, Unset("no limit"), "How much memory the pool's workers may use together; the kernel kills one that needs more."),
     live(Pool, "memory_high", Size, Unset("no limit"), "With how much memory the pool's workers are slowed down and made to give some back."),
+    key(Pool, "worker_memory_max", Size, Unset("no limit"), "How much memory one worker may use with what it starts; the kernel kills what needs more."),
     live(Pool, "cpu_weight", Whole(1, 10_000), Unset("100"), "The pool's part of the CPUs when they are short, against that of others."),
     live(Pool, "cpu_max", Percent, Unset("no limit"), "How much of one CPU the pool's workers may use together; 200% is two."),
     live(Pool, "pids_max", Whole(1, MOST), Unset("no limit"), "How many processes and threads the pool may have, those that workers start included."),

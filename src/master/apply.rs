@@ -196,9 +196,10 @@ impl Master {
         self.warming.remove(&worker);
         if let Some(Worker { pool, seat, .. }) = self.workers.exited(worker) {
             let is_killed = matches!(status, ExitStatus::Signal { signal: Signal::KILL, .. });
-            if let Some(why) = is_killed.then(|| self.cgroups.why_killed(&pool)).flatten() {
+            if let Some(why) = is_killed.then(|| self.cgroups.why_killed(&pool, worker)).flatten() {
                 log::warn!("[pool {pool}] child {pid} was killed by the kernel: out of memory, {why}");
             }
+            self.cgroups.worker_gone(worker);
             self.vacate(&pool, seat, worker, status);
         }
         self.supervisor.handle(clock::monotonic(), Event::Exited { worker, status });

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::model::Resources;
 use crate::config::values::show_size;
-use crate::ids::PoolName;
+use crate::ids::{PoolName, WorkerId};
 use crate::os::cgroup::limits::{self, Usage};
 use crate::os::cgroup::{Delegated, Group, Unavailable};
 
@@ -22,6 +22,8 @@ pub struct Written {
     leaving: Vec<PathBuf>,
     #[serde(default)]
     limits: BTreeMap<PoolName, Resources>,
+    #[serde(default)]
+    workers: BTreeMap<WorkerId, PathBuf>,
 }
 
 /// The groups of all pools.
@@ -32,6 +34,8 @@ pub struct Cgroups {
     groups: BTreeMap<PoolName, Group>,
     /// What each pool's group was limited to, or could not be.
     limits: BTreeMap<PoolName, Resources>,
+    /// Below their pools' groups, those of workers with a limit of their own.
+    workers: BTreeMap<WorkerId, Group>,
     gateways: Option<Group>,
     /// Killed, and to be removed when the last process in them is reaped.
     leaving: Vec<Group>,
@@ -50,6 +54,7 @@ impl Cgroups {
             delegated,
             groups: BTreeMap::new(),
             limits: BTreeMap::new(),
+            workers: BTreeMap::new(),
             gateways: None,
             leaving: Vec::new(),
             oom_kills: BTreeMap::new(),
@@ -126,9 +131,28 @@ impl Cgroups {
         self.gateways.as_ref().map(Group::procs)
     }
 
+    /// Makes the group of a new worker that is to have one of its own; without it the pool's has to do.
+    pub fn prepare_worker(&mut self, pool: &PoolName, worker: WorkerId, resources: &Resources) {
+        let (Some(group), Some(bytes)) = (self.groups.get(pool), resources.worker_memory_max) else { return };
+        if group.usage().memory.is_none() {
+            return; // without the controller, as was said when the pool was prepared
+        }
+        match group.create_for_worker(worker, bytes) {
+            Ok(own) => drop(self.workers.insert(worker, own)),
+            Err(error) => log::warn!("[pool {pool}] worker_memory_max is not in force for a worker: {error}"),
+        }
+    }
+
     /// What a new worker of the pool joins.
-    pub fn of(&self, pool: &PoolName) -> Option<BorrowedFd<'_>> {
-        self.groups.get(pool).map(Group::procs)
+    pub fn of(&self, pool: &PoolName, worker: WorkerId) -> Option<BorrowedFd<'_>> {
+        self.workers.get(&worker).or_else(|| self.groups.get(pool)).map(Group::procs)
+    }
+
+    /// The worker has ended, or never was. What it left behind stays in its group.
+    pub fn worker_gone(&mut self, worker: WorkerId) {
+        if let Some(group) = self.workers.remove(&worker).filter(|group| group.remove().is_err()) {
+            self.leaving.push(group);
+        }
     }
 
     /// What the pool uses, and what it may; `None` without a group.
@@ -137,19 +161,23 @@ impl Cgroups {
         Some((group.usage(), self.limits.get(pool).copied().unwrap_or_default()))
     }
 
-    /// Why a worker that got a SIGKILL which is not ours may have got it: the kernel ran out of memory.
-    pub fn why_killed(&mut self, pool: &PoolName) -> Option<String> {
+    /// Why a worker that got a SIGKILL which is not ours may have got it: the kernel ran out of memory. To be asked before
+    /// `worker_gone`.
+    pub fn why_killed(&mut self, pool: &PoolName, worker: WorkerId) -> Option<String> {
+        const SHORTAGE: &str = "the machine or its container is short of memory";
         let in_pool = self.groups.get(pool).and_then(Group::oom_kills);
         let of_machine = limits::oom_kills_of_the_machine().unwrap_or(0);
         let is_new = of_machine > std::mem::replace(&mut self.machine_oom_kills, of_machine);
-        let Some(kills) = in_pool else {
-            return is_new.then(|| "the machine or its container is short of memory".to_owned());
-        };
-        let known = self.oom_kills.insert(pool.clone(), kills).unwrap_or(0);
-        let memory_max = self.limits.get(pool).and_then(|limits| limits.memory_max);
-        (kills > known).then(|| match memory_max {
-            Some(bytes) => format!("the pool's memory_max is {}", show_size(bytes)),
-            None => "the machine or its container is short of memory".to_owned(),
+        let Some(kills) = in_pool else { return is_new.then(|| SHORTAGE.to_owned()) };
+        if kills <= self.oom_kills.insert(pool.clone(), kills).unwrap_or(0) {
+            return None;
+        }
+        let limits = self.limits.get(pool).copied().unwrap_or_default();
+        let its_own = self.workers.get(&worker).and_then(Group::oom_kills).is_some_and(|kills| kills > 0);
+        Some(match (limits.worker_memory_max.filter(|_| its_own), limits.memory_max) {
+            (Some(bytes), _) => format!("its worker_memory_max is {}", show_size(bytes)),
+            (None, Some(bytes)) => format!("the pool's memory_max is {}", show_size(bytes)),
+            (None, None) => SHORTAGE.to_owned(),
         })
     }
 
@@ -185,6 +213,7 @@ impl Cgroups {
             gateways: self.gateways.as_ref().map(path),
             leaving: self.leaving.iter().map(path).collect(),
             limits: self.limits.clone(),
+            workers: self.workers.iter().map(|(worker, group)| (*worker, path(group))).collect(),
         }
     }
 
@@ -201,6 +230,8 @@ impl Cgroups {
         cgroups.gateways = written.gateways.and_then(open);
         cgroups.leaving = written.leaving.into_iter().filter_map(open).collect();
         cgroups.limits = written.limits;
+        let workers = written.workers.into_iter();
+        cgroups.workers = workers.filter_map(|(worker, path)| Some((worker, open(path)?))).collect();
         let counted =
             cgroups.groups.iter().filter_map(|(pool, group)| Some((pool.clone(), group.oom_kills()?)));
         cgroups.oom_kills = counted.collect();

@@ -35,9 +35,11 @@ pub fn start(
     master.cgroups.prepare(pool, &settings.resources);
     let outputs = if settings.catch_workers_output { Some(Outputs::open()?) } else { None };
     let seat = master.seat(&settings, generation, id)?;
-    let child = match fork(master, pool, seat, &spawn, outputs.as_ref()) {
+    master.cgroups.prepare_worker(pool, id, &settings.resources);
+    let child = match fork(master, pool, (seat, id), &spawn, outputs.as_ref()) {
         Ok(child) => child,
         Err(reason) => {
+            master.cgroups.worker_gone(id);
             master.leave(pool, seat, id);
             return Err(reason);
         }
@@ -63,7 +65,7 @@ pub fn start(
 fn fork(
     master: &Master,
     pool: &PoolName,
-    seat: Seat,
+    (seat, id): (Seat, WorkerId),
     spawn: &Spawn,
     outputs: Option<&Outputs>,
 ) -> Result<Child, String> {
@@ -74,7 +76,8 @@ fn fork(
         }
         None => (Output::Null, Output::Null),
     };
-    let descriptors = Descriptors { stdin: socket.as_fd(), stdout, stderr, cgroup: master.cgroups.of(pool) };
+    let descriptors =
+        Descriptors { stdin: socket.as_fd(), stdout, stderr, cgroup: master.cgroups.of(pool, id) };
     process::spawn(spawn, &descriptors).map_err(|error| error.to_string())
 }
 

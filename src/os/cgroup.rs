@@ -59,7 +59,15 @@ impl Delegated {
     /// # Errors
     /// It cannot be made, or processes cannot be put into it.
     pub fn create(&self, pool: &PoolName) -> Result<Group, CgroupError> {
-        self.make(format!("fpmd-{}-{pool}", std::process::id()))
+        let group = self.make(format!("fpmd-{}-{pool}", std::process::id()))?;
+        let workers = group.path.join(WORKERS);
+        match fs::create_dir(&workers) {
+            Ok(()) => Group::open(group.path),
+            Err(error) => {
+                let _ = group.remove();
+                Err(CgroupError::new("make", workers, error))
+            }
+        }
     }
 
     /// Makes an empty group for all gateways: none of a pool's, as what is in a pool's group is killed with its workers.
@@ -94,7 +102,10 @@ fn own_name() -> String {
     format!("fpmd-{}+master", std::process::id())
 }
 
-/// The group of one pool. It outlives this value: call [`Group::remove`] at the end.
+/// Where a pool's workers are, below the pool's group: a group with groups below it may have no processes of its own.
+const WORKERS: &str = "workers";
+
+/// The group of one pool, or of one worker. It outlives this value: call [`Group::remove`] at the end.
 #[derive(Debug)]
 pub struct Group {
     path: PathBuf,
@@ -107,11 +118,14 @@ impl Group {
     /// # Errors
     /// Processes cannot be put into it.
     pub fn open(path: PathBuf) -> Result<Group, CgroupError> {
+        let workers = path.join(WORKERS);
+        let seat = if workers.exists() { &workers } else { &path };
         let opened =
-            usable(&path).and_then(|()| OpenOptions::new().write(true).open(path.join("cgroup.procs")));
+            usable(seat).and_then(|()| OpenOptions::new().write(true).open(seat.join("cgroup.procs")));
         match opened {
             Ok(procs) => Ok(Group { path, procs }),
             Err(error) => {
+                let _ = fs::remove_dir(&workers);
                 let _ = fs::remove_dir(&path);
                 Err(CgroupError::new("use", path, error))
             }
@@ -395,7 +409,8 @@ mod tests {
             assert_eq!(group.members().expect("readable").len(), 2);
             assert!(group.members().expect("readable").contains(&worker.pid));
             let busy = group.remove().expect_err("two are in it");
-            let path = group.path().display();
+            let path = group.path().join(WORKERS);
+            let path = path.display();
             assert_eq!(
                 busy.to_string(),
                 format!("cannot remove control group '{path}': Device or resource busy")

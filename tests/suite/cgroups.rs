@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use fpmd::status::snapshot::PoolSnapshot;
+
 use crate::support::daemon::{Pool, Rig};
 use crate::support::{as_root, wait_until, workers};
 
@@ -135,6 +137,31 @@ fn a_worker_that_is_killed_for_want_of_memory_is_named_and_counted() {
 }
 
 #[test]
+fn a_worker_with_a_limit_of_its_own_leaves_the_others_alone() {
+    let Some(unit) = Unit::with_controllers("worker") else { return };
+    let limit = "killed by the kernel: out of memory, its worker_memory_max is 32M";
+    let expected = [limit, "SIGKILL", "closed its connection"];
+    let pool = pool(&workers::c()).workers(2).key("worker_memory_max", "\"32M\"");
+    let rig = expected.iter().fold(unit.rig().pool(pool), |rig, piece| rig.expect(piece));
+    let fpmd = rig.start();
+    let group = unit.group("www");
+    let below = || fs::read_dir(&group).unwrap().flatten().filter(|entry| entry.path().is_dir()).count();
+    // Two workers, and where those without a limit would be.
+    assert_eq!(below(), 3);
+    assert_eq!(content(&group, "memory.max"), "max");
+    assert_eq!(content(&group, "worker-1/memory.max"), (32 << 20).to_string());
+    let _ = fpmd.address("www").ask("POST", "/hold/100000000", b"");
+    fpmd.wait_log(limit);
+    let replaced = |pool: &PoolSnapshot| {
+        pool.workers.iter().filter(|worker| worker.state == "running").count() == 2 && pool.started == 3
+    };
+    let pool = fpmd.wait_pool("www", "two workers again", replaced);
+    assert_eq!(pool.cgroup.and_then(|group| group.oom_kills), Some(1));
+    assert_eq!(below(), 3);
+    fpmd.finish();
+}
+
+#[test]
 fn a_reload_changes_limits_without_new_workers() {
     let Some(unit) = Unit::with_controllers("reload") else { return };
     let mut fpmd = unit.rig().pool(limited()).start();
@@ -157,10 +184,10 @@ fn a_reload_changes_limits_without_new_workers() {
 fn too_many_processes_cannot_be_started() {
     let Some(unit) = Unit::with_controllers("pids") else { return };
     // The shell and what it starts; what is left is killed at the stop, whatever session it is in.
-    let script = "for i in 1 2 3 4 5 6 7 8 9; do setsid sleep 1000 & done; exec sleep 1000";
+    let script = "(for i in 1 2 3 4 5 6 7 8 9; do setsid sleep 1000 & done); exec sleep 1000";
     let command = ["/bin/sh", "-c", script].map(str::to_owned);
     let pool = pool(&command).key("dispatch", "\"direct\"").key("pids_max", "6");
-    let fpmd = unit.rig().pool(pool).expect("ork").expect("leftover").expect("www").start();
+    let fpmd = unit.rig().pool(pool).expect("ork").expect("left").expect("orphan").expect("www").start();
     let group = unit.group("www");
     let refused =
         || content(&group, "pids.events").starts_with("max ") && content(&group, "pids.events") != "max 0";

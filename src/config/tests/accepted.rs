@@ -56,7 +56,7 @@ fn every_form_of_a_value_is_read() {
          process_priority = -5\nrlimit_files = 65536\nrlimit_core = \"unlimited\"\nclear_env = false\n\
          env = {{ LANG = \"C.UTF-8\" }}\npass_env = [\"PATH\"]\nstop_signal = \"usr1\"\nstop_timeout = 90\n\
          start_timeout = \"250ms\"\nlisten_backlog = 16\nmemory_max = \"512M\"\nmemory_high = \"384M\"\n\
-         cpu_weight = 50\ncpu_max = \"150%\"\npids_max = 64\n"
+         worker_memory_max = \"128M\"\ncpu_weight = 50\ncpu_max = \"150%\"\npids_max = 64\n"
     )
     .replace("max_children = 2", "max_children = 4")
     .replace("9000", "[\"/run/www.sock\", \"127.0.0.1:9000\", \"systemd:www\", \"@www\"]")
@@ -71,6 +71,7 @@ fn every_form_of_a_value_is_read() {
     let resources = Resources {
         memory_max: Some(512 << 20),
         memory_high: Some(384 << 20),
+        worker_memory_max: Some(128 << 20),
         cpu_weight: Some(50),
         cpu_max: Some(150),
         pids_max: Some(64),

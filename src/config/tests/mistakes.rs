@@ -143,9 +143,12 @@ fn impossible_limits_of_a_control_group() {
 
 #[test]
 fn a_throttle_beyond_the_limit_is_a_mistake() {
-    let text = POOL.replace("listen =", "memory_max = \"64M\"\nmemory_high = \"65M\"\nlisten =");
-    let sentence = "memory_high: is more than memory_max, so that it would never be reached";
-    assert_eq!(mistakes(&text), [format!("f:4:15: pool.www.{sentence}")]);
+    for name in ["memory_high", "worker_memory_max"] {
+        let text = POOL.replace("listen =", &format!("memory_max = \"64M\"\n{name} = \"65M\"\nlisten ="));
+        let sentence = "is more than memory_max, so that it would never be reached";
+        let column = name.len() + 4;
+        assert_eq!(mistakes(&text), [format!("f:4:{column}: pool.www.{name}: {sentence}")]);
+    }
 }
 
 #[test]

@@ -14,13 +14,14 @@ use nix::errno::Errno;
 
 use super::{CgroupError, Delegated, Group, own_name};
 use crate::config::model::Resources;
+use crate::ids::WorkerId;
 
 /// What hands out one kind of resource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Controller {
     /// `cpu_weight`, `cpu_max`.
     Cpu,
-    /// `memory_max`, `memory_high`, and the count of OOM kills.
+    /// `memory_max`, `memory_high`, `worker_memory_max`, and the count of OOM kills.
     Memory,
     /// `pids_max`.
     Pids,
@@ -54,6 +55,7 @@ pub fn settings(resources: &Resources) -> Vec<(&'static str, Controller)> {
     let given = [
         ("memory_max", Controller::Memory, resources.memory_max.is_some()),
         ("memory_high", Controller::Memory, resources.memory_high.is_some()),
+        ("worker_memory_max", Controller::Memory, resources.worker_memory_max.is_some()),
         ("cpu_weight", Controller::Cpu, resources.cpu_weight.is_some()),
         ("cpu_max", Controller::Cpu, resources.cpu_max.is_some()),
         ("pids_max", Controller::Pids, resources.pids_max.is_some()),
@@ -131,6 +133,24 @@ impl Delegated {
 }
 
 impl Group {
+    /// Makes a group below this one, for one worker and what it starts, that may use so much memory. If they need more,
+    /// the kernel kills the largest of them (all of them, as `memory.oom.group` has it, would be counted twice).
+    ///
+    /// # Errors
+    /// There is no memory controller, or the kernel refused.
+    pub fn create_for_worker(&self, worker: WorkerId, memory_max: u64) -> Result<Group, CgroupError> {
+        let error = |verb, path: &Path, error| CgroupError::new(verb, path.to_owned(), error);
+        let control = self.path.join("cgroup.subtree_control");
+        fs::write(&control, "+memory").map_err(|cause| error("limit workers in", &self.path, cause))?;
+        let path = self.path.join(format!("worker-{}", worker.0));
+        fs::create_dir(&path).map_err(|cause| error("make", &path, cause))?;
+        if let Err(cause) = fs::write(path.join("memory.max"), memory_max.to_string()) {
+            let _ = fs::remove_dir(&path);
+            return Err(error("limit", &path, cause));
+        }
+        Group::open(path)
+    }
+
     /// Puts limits in force for everyone in it; what is `None` gets the kernel's own value back. Controllers that it does
     /// not have are left out.
     ///
