@@ -22,6 +22,8 @@ use load::{Load, Outcome};
 use support::daemon::{Dispatch, Fpmd, Pool, Rig};
 use support::{process, wait_until, workers};
 
+#[allow(dead_code, reason = "another benchmark uses the rest")]
+mod fpm;
 mod load;
 mod nginx;
 #[allow(dead_code, reason = "the suite uses the rest")]

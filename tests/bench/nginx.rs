@@ -2,13 +2,13 @@
 //! installed: the tests do not need them, so `tests/setup.sh` does not install them.
 
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 
+use crate::fpm::{self, PhpFpm};
 use crate::support::daemon::{Dispatch, Pool, Rig, run};
 use crate::support::dir::Dir;
 use crate::support::fronts::free_port;
 use crate::support::web::{self, Manner, Nginx};
-use crate::support::{process, wait_until, workers};
+use crate::support::workers;
 use crate::{ROUNDS, median, say};
 
 /// nginx in front of one upstream, on a port for wrk.
@@ -38,40 +38,9 @@ impl Site {
     }
 }
 
-/// A php-fpm of so many workers, as Debian sets it up otherwise.
-struct PhpFpm {
-    child: Child,
-    dir: Dir,
-}
-
-impl PhpFpm {
-    fn start(program: &str, workers: u32) -> PhpFpm {
-        let dir = Dir::new();
-        let folder = dir.path().display();
-        let text = format!(
-            "[global]\npid = {folder}/pid\nerror_log = {folder}/log\n[www]\nuser = root\ngroup = root\n\
-             listen = {folder}/www.sock\npm = static\npm.max_children = {workers}\n"
-        );
-        let config = dir.write("fpm.conf", &text);
-        let mut command = Command::new(program);
-        command.args(["-R", "-F", "-y"]).arg(config).stdin(Stdio::null()).stderr(Stdio::null());
-        let child = command.spawn().unwrap();
-        wait_until("php-fpm's socket", || dir.join("www.sock").exists());
-        PhpFpm { child, dir }
-    }
-}
-
-impl Drop for PhpFpm {
-    fn drop(&mut self) {
-        process::signal(i32::try_from(self.child.id()).unwrap(), nix::sys::signal::Signal::SIGTERM);
-        let _ = self.child.wait();
-    }
-}
-
 /// 4 workers of ours with kept connections; php-fpm with 4 and without, and with 16, each pinned by a kept connection.
 pub fn against_php_fpm() {
-    let programs = ["/usr/sbin/php-fpm", "/usr/sbin/php-fpm8.2"];
-    let Some(program) = programs.into_iter().find(|program| Path::new(program).exists()) else {
+    let Some(program) = fpm::program() else {
         return println!("skipped: nginx; php-fpm is not installed");
     };
     if !Path::new("/usr/bin/wrk").exists() || !nix::unistd::geteuid().is_root() {
@@ -84,8 +53,8 @@ pub fn against_php_fpm() {
         ("nginx: PHP hello, gateway / php-fpm of 4", 4, Manner::Plain, ">= 1.5"),
         ("nginx: PHP hello, gateway / php-fpm of 16, all pinned", 16, Manner::Kept, ">= 1.05"),
     ] {
-        let fpm = PhpFpm::start(program, number);
-        let theirs = Site::new(manner, &fpm.dir.join("www.sock"));
+        let fpm = PhpFpm::start(program, number, "");
+        let theirs = Site::new(manner, &fpm.socket());
         let mut ratios = Vec::new();
         for round in 0..=ROUNDS {
             let early = (round % 2 == 0).then(|| ours.rate());
