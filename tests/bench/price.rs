@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use support::daemon::{Fpmd, Pool, Rig};
+use support::daemon::{Dispatch, Fpmd, Pool, Rig};
 use support::dir::Dir;
 use support::fastcgi::Address;
 use support::{Load, process, wait_until, workers};
@@ -60,9 +60,13 @@ fn median(mut values: Vec<f64>) -> f64 {
     values[values.len() / 2]
 }
 
+fn direct(command: &[String]) -> Pool {
+    Pool::new("www", command).dispatch(Dispatch::Direct)
+}
+
 /// php-cgi under fpmd and under the original spawn-fcgi, turn by turn, so that both see the same machine.
 fn direct_mode_costs_nothing() {
-    let fpmd = Rig::new().pool(Pool::new("www", &workers::php()).workers(4)).start();
+    let fpmd = Rig::new().pool(direct(&workers::php()).workers(4)).start();
     let dir = Dir::new();
     let original = Address::Unix(dir.join("original.sock"));
     // PHP_FCGI_CHILDREN stays unset: one process each, as under fpmd.
@@ -118,7 +122,7 @@ fn scheduled(pid: i32) -> (u64, u64) {
 }
 
 fn the_master_sleeps() {
-    let fpmd = Rig::new().pool(Pool::new("www", &workers::php()).workers(4)).start();
+    let fpmd = Rig::new().pool(direct(&workers::php()).workers(4)).start();
     let pid = fpmd.pid();
     for (what, under_load) in [("idle", false), ("under load", true)] {
         let address = fpmd.address("www");
