@@ -130,6 +130,8 @@ fn gateway_value(gateway: &Gateway, name: &str) -> Option<String> {
         "request_slowlog_timeout" => time(gateway.slow.as_ref().map(|slow| slow.after)),
         "request_terminate_timeout" => time(gateway.request_terminate_timeout),
         "request_finish_timeout" => time(gateway.request_finish_timeout),
+        "input_timeout" => time(gateway.input_timeout),
+        "buffer_directory" => Some(path(&gateway.buffer_directory)),
         "queue_timeout" => time(gateway.queue_timeout),
         "queue_limit" => Some(gateway.queue_limit.to_string()),
         "request_buffer" => Some(quote(&show_size(gateway.request_buffer))),

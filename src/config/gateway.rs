@@ -15,7 +15,7 @@ use crate::ids::{PoolName, Uid};
 use crate::status::access::Format;
 
 /// Settings of `[pool.NAME]` that need the gateway.
-pub(super) const POOL_ONLY: [&str; 17] = [
+pub(super) const POOL_ONLY: [&str; 19] = [
     "allowed_clients",
     "concurrency",
     "warmup_path",
@@ -29,10 +29,12 @@ pub(super) const POOL_ONLY: [&str; 17] = [
     "request_slowlog_timeout",
     "request_terminate_timeout",
     "request_finish_timeout",
+    "input_timeout",
     "queue_timeout",
     "queue_limit",
     "request_buffer",
     "response_buffer",
+    "buffer_directory",
 ];
 
 /// Settings of `[pool.NAME.pm]` that need the gateway.
@@ -107,10 +109,12 @@ fn settings(report: &mut Report, table: &Table<'_>, pm: Option<&Table<'_>>, arou
         request_finish_timeout: table
             .optional(report, "request_finish_timeout", time_or_never)
             .unwrap_or(request_terminate_timeout),
+        input_timeout: table.value(report, "input_timeout", time_or_never),
         queue_timeout: table.value(report, "queue_timeout", time_or_never),
         queue_limit: table.value(report, "queue_limit", |report, item| item.whole(report)),
         request_buffer: table.value(report, "request_buffer", |report, item| item.size(report)),
         response_buffer: table.value(report, "response_buffer", |report, item| item.size(report)),
+        buffer_directory: buffer_directory(report, table, around),
         // A table that is none is reported.
         max_requests_jitter: pm
             .map_or(0, |pm| pm.value(report, "max_requests_jitter", |report, item| item.whole(report))),
@@ -245,6 +249,16 @@ fn log_file(report: &mut Report, item: &Item<'_>, around: &Around<'_>) -> Option
         return Some(path);
     }
     item.refuse(report, format!("there is no directory '{}' for it", parent.display()))
+}
+
+/// Without the usual one, what would go there is streamed; one that somebody has chosen has to be there.
+fn buffer_directory(report: &mut Report, table: &Table<'_>, around: &Around<'_>) -> PathBuf {
+    let path: PathBuf = table.value(report, "buffer_directory", |report, item| item.path(report));
+    if table.given("buffer_directory").is_some() && !around.host.is_directory(None, &path) {
+        let sentence = format!("there is no directory '{}'", path.display());
+        table.fail(report, "buffer_directory", Cause::Value(sentence));
+    }
+    path
 }
 
 /// `RUNTIME_DIR/slots/POOL/N.sock` has to fit into the address of a Unix socket, with any number, and in a directory with a

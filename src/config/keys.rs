@@ -264,10 +264,12 @@ pub const KEYS: &[Key] = &[
     later(Pool, "request_slowlog_trace_depth", Whole(1, 1000), "How many stack frames are logged."),
     live(Pool, "request_terminate_timeout", Time, Value("\"0s\""), "After how long a request is ended and its worker replaced; 0 is never."),
     live(Pool, "request_finish_timeout", Time, Derived("request_terminate_timeout"), "How long a worker may go on after the end of its answer before it is replaced; 0 is for ever."),
+    live(Pool, "input_timeout", Time, Value("\"1m\""), "How long a client may take to begin a request, and how long it may be silent within one; 0 is for ever."),
     live(Pool, "queue_timeout", Time, Value("\"30s\""), "How long a request may wait for a worker before it is answered with 503; 0 is for ever."),
     live(Pool, "queue_limit", Whole(0, MOST), Value("4096"), "How many requests may wait for a worker; one more is answered with 503."),
     live(Pool, "request_buffer", Size, Value("\"128K\""), "How much of a request body is held in memory; more goes to a file."),
     live(Pool, "response_buffer", Size, Value("\"256K\""), "How much of a response is held in memory; more goes to a file."),
+    live(Pool, "buffer_directory", Path, Value("\"/var/tmp\""), "Directory of those files, which have no name and are gone with their request."),
 
     live(Pm, "mode", Choice(&["static", "dynamic", "ondemand"]), Value("\"static\""), "How the number of workers is decided."),
     live(Pm, "max_children", Whole(1, MOST), Required, "The number of workers of a static pool, the most of others."),

@@ -250,6 +250,8 @@ pub struct Gateway {
     pub request_terminate_timeout: Option<Duration>,
     /// How long a worker may go on after the end of its answer.
     pub request_finish_timeout: Option<Duration>,
+    /// How long a client may take to send a request's parameters, and how long it may be silent within a request.
+    pub input_timeout: Option<Duration>,
     /// How long a request may wait for a worker.
     pub queue_timeout: Option<Duration>,
     /// How many requests may wait for a worker.
@@ -258,6 +260,8 @@ pub struct Gateway {
     pub request_buffer: u64,
     /// Bytes of a response that are held in memory.
     pub response_buffer: u64,
+    /// Where what is more than that goes.
+    pub buffer_directory: PathBuf,
     /// Up to how many requests more than `max_requests` a worker serves.
     pub max_requests_jitter: u32,
 }

@@ -9,7 +9,7 @@ use super::model::{Group, User};
 use crate::ids::{Gid, Uid};
 
 /// A machine with the users root (0), www-data (33), joe (1000) and nobody (65534), the groups root, www-data (33), adm (4) and video (44),
-/// the programs /usr/bin/php-cgi and /usr/bin/app, and the directories /, /run, /srv and /var/log.
+/// the programs /usr/bin/php-cgi and /usr/bin/app, and the directories /, /run, /srv, /var/log and /var/tmp.
 #[derive(Debug, Clone)]
 pub struct FakeHost {
     /// Texts of files.
@@ -28,7 +28,7 @@ impl FakeHost {
         let paths = |names: &[&str]| names.iter().map(PathBuf::from).collect();
         FakeHost {
             files: BTreeMap::new(),
-            directories: paths(&["/", "/run", "/srv", "/srv/www", "/var/log", "/etc/fpmd"]),
+            directories: paths(&["/", "/run", "/srv", "/srv/www", "/var/log", "/var/tmp", "/etc/fpmd"]),
             programs: ["/usr/bin/php-cgi", "/usr/bin/app", "/srv/bin/app"]
                 .map(|path| (PathBuf::from(path), Ok(())))
                 .into(),

@@ -54,6 +54,7 @@ impl<'a> Pairs<'a> {
         self.0.len()
     }
 
+    #[inline]
     fn pair(&mut self) -> Option<(&'a [u8], &'a [u8])> {
         let name = length(&mut self.0)?;
         let value = length(&mut self.0)?;
@@ -65,6 +66,7 @@ impl<'a> Pairs<'a> {
 impl<'a> Iterator for Pairs<'a> {
     type Item = Result<(&'a [u8], &'a [u8]), PairError>;
 
+    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         if self.0.is_empty() {
             return None;

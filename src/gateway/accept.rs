@@ -7,10 +7,10 @@ use std::time::Duration;
 use nix::errno::Errno;
 
 use super::client::{Client, Ending, Interest, Reading};
-use super::core::{Door, Gateway, Phase, Timer, Token, watch};
+use super::core::{Door, Gateway, Phase, Timer, Token, unwatch, watch};
 use super::finished::Peer;
 use super::slab::Key;
-use crate::os::stream::Stream;
+use crate::os::stream::{Stream, watch_listener};
 
 /// Clients that are taken off a socket before others get their turn.
 const AT_ONCE: usize = 128;
@@ -25,26 +25,62 @@ const PAUSE: Duration = Duration::from_millis(100);
 const TELL: Duration = Duration::from_secs(1);
 
 impl Gateway {
-    /// Takes clients off a listening socket.
+    /// Takes clients off a listening socket: as many as came together the last time. To find out that nobody is left costs
+    /// about as much as to accept somebody, so that it is left to the event loop, which tells of those who wait until none
+    /// does.
     pub(super) fn accept(&mut self, door: usize, buffer: &mut [u8]) {
-        for _ in 0..AT_ONCE {
+        let crowd = self.doors.get(door).map_or(0, |door| door.crowd);
+        for met in 0..crowd {
             let Some(open) = self.doors.get(door).filter(|_| self.phase == Phase::Serving) else { return };
             let tcp = open.tcp;
             match Stream::accept(open.fd.as_fd()) {
                 Ok(stream) => self.welcome(stream, tcp, buffer),
-                Err(Errno::EAGAIN) => return,
+                Err(Errno::EAGAIN) => return self.expect_crowd(door, met),
                 Err(errno @ (Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM)) => {
                     let pool = &self.settings.pool;
                     ::log::warn!("[pool {pool}] cannot accept connections for a moment: {}", errno.desc());
-                    self.timers.set(Timer::Accept, Some(self.now.after(PAUSE)));
-                    return;
+                    return self.pause_doors();
+                }
+                // Somebody has shut it down: it would be told of for ever.
+                Err(Errno::EBADF | Errno::EINVAL | Errno::ENOTSOCK) => {
+                    return unwatch(&self.registry, open.fd.as_fd());
                 }
                 // An error of that one connection, as accept(2) has it; the next may be well.
-                Err(Errno::EBADF | Errno::EINVAL | Errno::ENOTSOCK) => return,
                 Err(_) => {}
             }
         }
-        self.again.push(Token::Door(door));
+        self.expect_crowd(door, crowd + 1);
+    }
+
+    fn expect_crowd(&mut self, door: usize, crowd: usize) {
+        if let Some(door) = self.doors.get_mut(door) {
+            door.crowd = crowd.clamp(1, AT_ONCE);
+        }
+    }
+
+    /// Has the event loop tell of whoever waits at a listening socket.
+    pub(super) fn watch_door(&self, door: usize) {
+        let Some(open) = self.doors.get(door) else { return };
+        let watched = watch_listener(&self.registry, open.fd.as_fd(), Token::Door(door).encode());
+        if let Err(errno) = watched {
+            let cause = crate::os::errno::Cause(errno);
+            ::log::error!("[pool {}] cannot watch a listening socket: {cause}", self.settings.pool);
+        }
+    }
+
+    /// Accepting goes on.
+    pub(super) fn watch_doors(&mut self) {
+        for door in 0..self.doors.len() {
+            self.watch_door(door);
+        }
+    }
+
+    /// Nobody is accepted for a while, and nothing wakes us up for those who wait.
+    fn pause_doors(&mut self) {
+        for door in &self.doors {
+            unwatch(&self.registry, door.fd.as_fd());
+        }
+        self.timers.set(Timer::Accept, Some(self.now.after(PAUSE)));
     }
 
     /// Takes whoever waits off a socket that is about to close, and reads what they have said.
@@ -74,7 +110,7 @@ impl Gateway {
 
     fn welcome(&mut self, stream: Stream, tcp: bool, buffer: &mut [u8]) {
         let Some(peer) = self.admit(&stream, tcp) else { return };
-        let key = self.clients.insert(Client::new(stream, peer));
+        let key = self.clients.insert(Client::new(stream, peer, self.now));
         self.read_client(key, buffer, false);
         self.watch_newcomer(key);
     }
@@ -83,9 +119,7 @@ impl Gateway {
     /// without the event loop ever having heard of it.
     fn watch_newcomer(&mut self, key: Key) {
         let Some(client) = self.clients.get(key) else { return };
-        let complete = |(_, request): &(_, Key)| {
-            self.requests.get(*request).is_some_and(super::request::Request::is_complete)
-        };
+        let complete = |(_, at)| self.requests.get(at).is_some_and(|request| request.is_complete());
         let done =
             client.ending == Ending::Ours && client.active.len() == 1 && client.active.iter().all(complete);
         let watched = client.interest != Interest::None || client.reading == Reading::Paused;

@@ -12,6 +12,8 @@ pub enum Answer {
     HeadTooLarge,
     /// Its worker ended before it answered.
     Broken,
+    /// There is no place for its body.
+    NoRoom,
     /// As many requests wait as may wait.
     Full,
     /// It has waited as long as it may.
@@ -29,7 +31,7 @@ impl Answer {
         match self {
             Answer::HeadTooLarge => 431,
             Answer::Broken => 502,
-            Answer::Full | Answer::Late => 503,
+            Answer::NoRoom | Answer::Full | Answer::Late => 503,
             Answer::TimedOut => 504,
         }
     }
@@ -40,6 +42,9 @@ impl Answer {
                 ("Request Header Fields Too Large", "", "The request's parameters are too long.\n")
             }
             Answer::Broken => ("Bad Gateway", "", "The worker ended before it had answered.\n"),
+            Answer::NoRoom => {
+                ("Service Unavailable", RETRY_AFTER, "There is no room for the request's body.\n")
+            }
             Answer::Full => ("Service Unavailable", RETRY_AFTER, "Too many requests are waiting.\n"),
             Answer::Late => {
                 ("Service Unavailable", RETRY_AFTER, "No worker became free for the request in time.\n")
@@ -75,7 +80,14 @@ mod tests {
 
     #[test]
     fn answers_are_well_formed() {
-        for answer in [Answer::HeadTooLarge, Answer::Broken, Answer::Full, Answer::Late, Answer::TimedOut] {
+        for answer in [
+            Answer::HeadTooLarge,
+            Answer::Broken,
+            Answer::NoRoom,
+            Answer::Full,
+            Answer::Late,
+            Answer::TimedOut,
+        ] {
             let mut out = Vec::new();
             answer.encode(&mut out, RequestId(3));
             let (record, length) = Record::first(&out).unwrap().unwrap();

@@ -1,13 +1,16 @@
 //! One client's connection: what it is waiting for, what it still has to be sent. Which requests there are is `intake`'s.
 
 use std::fmt;
+use std::time::Duration;
 
+use super::active::Active;
 use super::finished::Peer;
 use super::slab::Key;
 use super::spool::Spool;
 use crate::fcgi::decode::Decoder;
 use crate::fcgi::pairs::PairError;
 use crate::fcgi::record::{RecordError, RecordType, RequestId};
+use crate::ids::Moment;
 use crate::os::stream::Stream;
 
 /// Requests that a client may have at once on one connection.
@@ -28,7 +31,7 @@ pub struct Client {
     /// The record of fixed form, or of management, that is coming in.
     pub part: Vec<u8>,
     /// Its requests.
-    pub active: Vec<(RequestId, Key)>,
+    pub active: Active,
     /// What it has still to be sent.
     pub out: Spool,
     /// How far that is sent.
@@ -39,6 +42,8 @@ pub struct Client {
     pub reading: Reading,
     /// Whether it stays when its requests are answered.
     pub ending: Ending,
+    /// When it last said something, or was last let.
+    pub heard: Moment,
     /// Whether its send buffer has been raised.
     pub widened: bool,
 }
@@ -78,25 +83,26 @@ pub enum Ending {
 
 impl Client {
     /// A connection that has just been accepted.
-    pub fn new(stream: Stream, peer: Peer) -> Client {
+    pub fn new(stream: Stream, peer: Peer, now: Moment) -> Client {
         Client {
             stream,
             peer,
             decoder: Decoder::new(),
             part: Vec::new(),
-            active: Vec::new(),
+            active: Active::default(),
             out: Spool::default(),
             out_at: 0,
             interest: Interest::None,
             reading: Reading::Open,
             ending: Ending::Theirs,
+            heard: now,
             widened: false,
         }
     }
 
     /// The request with this number.
     pub fn request(&self, id: RequestId) -> Option<Key> {
-        self.active.iter().find(|(known, _)| *known == id).map(|(_, key)| *key)
+        self.active.iter().find(|(known, _)| *known == id).map(|(_, key)| key)
     }
 
     /// Whether everything that it was to be sent has been.
@@ -116,6 +122,10 @@ pub enum Violation {
     Duplicate(RequestId),
     /// Parameters are cut.
     Params(PairError, RequestId),
+    /// Parameters have not come as a whole in this time.
+    Slow(Duration),
+    /// Nothing has come for this time, in the middle of a request.
+    Silent(Duration),
 }
 
 impl Violation {
@@ -126,7 +136,9 @@ impl Violation {
             Violation::Record(RecordError::BodyLength(..))
             | Violation::Unexpected(..)
             | Violation::Duplicate(_)
-            | Violation::Params(..) => false,
+            | Violation::Params(..)
+            | Violation::Slow(_)
+            | Violation::Silent(_) => false,
         }
     }
 }
@@ -148,6 +160,10 @@ impl fmt::Display for Violation {
                 write!(f, "cannot begin request {id}: one with this number has not ended yet")
             }
             Violation::Params(error, id) => write!(f, "cannot begin request {id}: {error}"),
+            Violation::Slow(limit) => write!(f, "its parameters have not come within {limit:?}"),
+            Violation::Silent(limit) => {
+                write!(f, "it has said nothing for {limit:?}, and its request is not complete")
+            }
         }
     }
 }

@@ -3,7 +3,6 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
 use std::time::Duration;
 
 use mio::unix::SourceFd;
@@ -79,6 +78,10 @@ pub enum Timer {
     Queue,
     /// A running request is slow, or has run long enough.
     Running,
+    /// Heads that came without a body are held back no longer.
+    Heads,
+    /// A client has taken too long over a request.
+    Input,
     /// Accepting goes on after a shortage of descriptors.
     Accept,
     /// A slot that refused is tried again.
@@ -104,6 +107,8 @@ pub struct Door {
     pub fd: OwnedFd,
     /// Whether its clients have addresses.
     pub tcp: bool,
+    /// How many clients are likely to wait there at once.
+    pub crowd: usize,
 }
 
 /// Whether new connections are wanted.
@@ -123,11 +128,10 @@ pub struct Gateway {
     pub(super) settings: Settings,
     pub(super) facts: Facts,
     pub(super) allowed: Allowed,
-    /// Where temporary files go.
-    pub(super) directory: PathBuf,
     pub(super) doors: Vec<Door>,
     pub(super) clients: Slab<Client>,
-    pub(super) requests: Slab<Request>,
+    /// In boxes, which are used again: a request is large, and nothing but its pointer moves.
+    pub(super) requests: Slab<Box<Request>>,
     pub(super) upstreams: Slab<Upstream>,
     pub(super) warming: Slab<Warming>,
     pub(super) slots: Slab<Slot>,
@@ -152,6 +156,10 @@ pub struct Gateway {
     pub(super) again: Vec<Token>,
     /// Whether a `Running` timer is set.
     pub(super) watching: bool,
+    /// Whether an `Input` timer is set.
+    pub(super) minding: bool,
+    /// Requests whose answer's head is held back until its body comes, or for a moment.
+    pub(super) heads: Vec<Key>,
     pub(super) diag: Option<SockDiag>,
     pub(super) refused: Refusals,
     /// Whose requests are being cancelled.
@@ -163,7 +171,8 @@ pub struct Gateway {
     pub(super) wall: WallTime,
     pub(super) stamp: u64,
     random: u64,
-    spare: Vec<Request>,
+    #[allow(clippy::vec_box, reason = "it is the boxes that are kept")]
+    spare: Vec<Box<Request>>,
 }
 
 /// Clients that were turned away and not told of in the log yet.
@@ -178,14 +187,13 @@ pub struct Refusals {
 impl Gateway {
     /// A gateway without listening sockets and slots. `settings` are checked by the master; networks that cannot be read
     /// all the same admit nobody.
-    pub fn new(registry: Registry, settings: Settings, directory: PathBuf, seams: Seams) -> Gateway {
+    pub fn new(registry: Registry, settings: Settings, seams: Seams) -> Gateway {
         let now = clock::monotonic();
         let seed = now.0.as_nanos() as u64 ^ u64::from(std::process::id()) << 40;
         let mut gateway = Gateway {
             registry,
             facts: Facts::default(),
             allowed: Allowed::default(),
-            directory,
             doors: Vec::new(),
             clients: Slab::new(),
             requests: Slab::new(),
@@ -206,6 +214,8 @@ impl Gateway {
             chunk: Vec::new(),
             again: Vec::new(),
             watching: false,
+            minding: false,
+            heads: Vec::new(),
             diag: None,
             refused: Refusals::default(),
             lost_peer: Peer::Unix,
@@ -241,12 +251,12 @@ impl Gateway {
     }
 
     /// A request, in used memory if there is any.
-    pub(super) fn fresh_request(&mut self) -> Request {
+    pub(super) fn fresh_request(&mut self) -> Box<Request> {
         self.spare.pop().unwrap_or_default()
     }
 
     /// Keeps the memory of a request that is over.
-    pub(super) fn reuse_request(&mut self, mut request: Request) {
+    pub(super) fn reuse_request(&mut self, mut request: Box<Request>) {
         if self.spare.len() < SPARE {
             request.recycle();
             self.spare.push(request);
@@ -303,7 +313,7 @@ impl Gateway {
     }
 
     /// Whether a request waits in the queue.
-    pub(super) fn waits(requests: &Slab<Request>, key: Key) -> bool {
+    pub(super) fn waits(requests: &Slab<Box<Request>>, key: Key) -> bool {
         requests.get(key).is_some_and(|request| request.stage == super::request::Stage::Queued)
     }
 

@@ -176,13 +176,11 @@ fn compose_params(message: &mut Vec<u8>, request: &Request) {
     let _ = encode::params(message, ID, pairs); // whole pairs that fit into records: checked when the head was complete
 }
 
-/// The length of a body whose client did not know it (`Transfer-Encoding: chunked`), and which is here as a whole. Workers
-/// read no more than CONTENT_LENGTH says, so that php-cgi and its like would take it for empty (RFC 3875, 4.1.2).
+/// The length of a body whose client did not know it, and which is here as a whole.
 fn unsaid_length(request: &Request) -> Option<u64> {
-    let is_whole = request.role == Role::Responder && request.passage == Passage::Whole;
     let length = request.stdin.spool.len();
-    (is_whole && request.stdin.complete && length > 0 && request.params.content_length().is_none())
-        .then_some(length)
+    let is_whole = request.passage == Passage::Whole && request.stdin.complete;
+    (is_whole && length > 0 && request.needs_length()).then_some(length)
 }
 
 /// The PARAMS stream with this CONTENT_LENGTH in place of an empty one or none.

@@ -106,7 +106,7 @@ impl Gateway {
 
     fn unlink(&mut self, at: Key, request: &Request) {
         if let Some(client) = self.clients.get_mut(request.client) {
-            client.active.retain(|(_, key)| *key != at);
+            client.active.remove(at);
         }
     }
 

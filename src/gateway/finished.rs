@@ -20,7 +20,7 @@ pub enum Outcome {
     Answered,
     /// The gateway answered it itself: status, ping.
     Page,
-    /// The gateway refused what it asked for, with a 4xx answer.
+    /// The gateway refused it: its parameters are too long, or there is no place for its body.
     Rejected,
     /// `request_terminate_timeout` ended it.
     TimedOut,

@@ -7,7 +7,7 @@ use super::answer::Answer;
 use super::client::{Client, Ending, Interest, MOST_REQUESTS, PARAMS_BOUND, Reading, Violation};
 use super::core::Gateway;
 use super::finished::Outcome;
-use super::request::{Passage, Request, Stage};
+use super::request::{Passage, Stage};
 use super::rules::Repeatable;
 use super::slab::Key;
 use super::spool::Bounds;
@@ -38,18 +38,19 @@ impl Gateway {
 
     /// Reads what a client has sent: until a read comes short, or, with `to_the_end`, until there is nothing more.
     pub(super) fn read_client(&mut self, key: Key, buffer: &mut [u8], to_the_end: bool) {
-        while let Some(client) = self.clients.get(key).filter(|client| client.reading == Reading::Open) {
+        while let Some(client) = self.clients.get_mut(key).filter(|client| client.reading == Reading::Open) {
             match client.stream.read(buffer) {
                 Ok(0) => return self.client_ended(key),
                 Ok(count) => {
+                    client.heard = self.now;
                     if let Err(violation) = self.intake(key, &buffer[..count]) {
                         return self.expel(key, &violation);
                     }
                     if count < buffer.len() && !to_the_end {
-                        return;
+                        return self.mind(key);
                     }
                 }
-                Err(Errno::EAGAIN) => return,
+                Err(Errno::EAGAIN) => return self.mind(key),
                 Err(_) => return self.lose_client(key),
             }
         }
@@ -61,7 +62,7 @@ impl Gateway {
         client.reading = Reading::Ended;
         client.ending = Ending::Ours;
         let gone = client.stream.presence() == Presence::Gone;
-        let waiting = |(_, request): &(_, Key)| self.requests.get(*request).is_some_and(Request::is_complete);
+        let waiting = |(_, at)| self.requests.get(at).is_some_and(|request| request.is_complete());
         // A request that will never be complete has nobody to answer it for.
         if gone || !client.active.iter().all(waiting) {
             return self.lose_client(key);
@@ -69,7 +70,7 @@ impl Gateway {
         self.settle(key);
     }
 
-    fn expel(&mut self, key: Key, violation: &Violation) {
+    pub(super) fn expel(&mut self, key: Key, violation: &Violation) {
         self.counters.refused_protocol += 1;
         let peer = self.peer_of(key);
         let hint = if violation.is_another_protocol() { ANOTHER_PROTOCOL } else { "" };
@@ -158,7 +159,7 @@ impl Gateway {
         (request.arrived, request.start) = (self.now, self.wall);
         let request = self.requests.insert(request);
         if let Some(client) = self.clients.get_mut(key) {
-            client.active.push((id, request));
+            client.active.push(id, request);
         }
         Ok(())
     }
@@ -244,8 +245,11 @@ impl Gateway {
     /// Puts a piece of a body where it waits for its worker.
     fn keep_body(&mut self, at: Key, kind: RecordType, content: &[u8]) {
         let streams = self.settings.request_buffer == 0;
-        let whole =
-            Bounds { directory: &self.directory, memory: self.settings.request_buffer, file: u64::MAX };
+        let whole = Bounds {
+            directory: &self.settings.buffer_directory,
+            memory: self.settings.request_buffer,
+            file: u64::MAX,
+        };
         let Some(request) = self.requests.get_mut(at) else { return };
         if streams {
             request.passage = Passage::Streaming;
@@ -259,13 +263,15 @@ impl Gateway {
         };
         let Err(error) = body.spool.push(content, &bounds) else { return };
         body.spool.force(content);
+        let pool = &self.settings.pool;
+        if passage == Passage::Whole && kind == RecordType::Stdin && request.needs_length() {
+            ::log::warn!("[pool {pool}] cannot keep a request's body: {error}; the request is refused");
+            return self.answer(at, Answer::NoRoom, Outcome::Rejected);
+        }
         if passage == Passage::Whole {
             // Without a place for the rest the worker gets what there is, and the client waits until it has taken it.
             request.passage = Passage::Streaming;
-            ::log::warn!(
-                "[pool {}] cannot keep a request's body: {error}; it is streamed",
-                self.settings.pool
-            );
+            ::log::warn!("[pool {pool}] cannot keep a request's body: {error}; it is streamed");
         }
         let client = request.client;
         if let Some(client) = self.clients.get_mut(client) {
@@ -335,6 +341,7 @@ impl Gateway {
             return;
         };
         client.reading = Reading::Open;
+        client.heard = self.now;
         // Registering tells at once what is there, which an edge from before the pause would not.
         let before = client.interest;
         self.again.push(super::core::Token::Client(key));

@@ -19,8 +19,9 @@ use crate::status::slow::{Block, Process};
 use crate::status::stamp::Stamp;
 use crate::wire::gateway::{Settings, Sight};
 
-/// What one worker may say into FCGI_STDERR: less than fpmd takes of all of us, so that the log has room for others.
-const CHATTER: Limits = Limits { line: 8 * 1024, burst: 128 * 1024, rate: 32 * 1024 };
+/// What one worker may say into FCGI_STDERR: less than fpmd takes of all of us, so that the log has room for others, and that
+/// what a line begins with does not make it too long.
+const CHATTER: Limits = Limits { line: 7 * 1024, burst: 128 * 1024, rate: 32 * 1024 };
 
 /// So many blocks of the slow log wait for the master's answer; then the oldest is written without it.
 const MOST_BEGUN: usize = 256;
@@ -36,6 +37,8 @@ pub struct Logs {
     asked: u64,
     /// By slot, what its worker has begun to say.
     errors: BTreeMap<SlotId, (WorkerId, Capture)>,
+    /// How that is logged.
+    form: Form,
     zone: Zone,
 }
 
@@ -86,9 +89,11 @@ impl Journal for Logs {
         self.access = lines.and_then(|lines| AccessLog::new(settings, lines));
         self.slow = files.slow.and_then(|file| open("slow log", file));
         self.pool = Some(pool.clone());
-        if !settings.log_stderr {
+        let form = if settings.decorate_output { Form::Decorated } else { Form::Marked };
+        if !settings.log_stderr || form != self.form {
             self.errors.clear();
         }
+        self.form = form;
     }
 
     fn wants(&self) -> Wants {
@@ -148,7 +153,7 @@ impl Journal for Logs {
         let Some(pool) = &self.pool else { return };
         let fresh = || {
             let source = Source { pool: pool.clone(), pid: worker.pid, stream: Stream::FastCgi };
-            (worker.worker, Capture::new(source, Form::Decorated, CHATTER, now))
+            (worker.worker, Capture::new(source, self.form, CHATTER, now))
         };
         let entry = self.errors.entry(worker.slot).or_insert_with(fresh);
         if entry.0 != worker.worker {

@@ -10,6 +10,7 @@ pub mod run;
 pub mod seam;
 
 mod accept;
+mod active;
 mod allowed;
 mod answer;
 mod channel;
@@ -22,6 +23,7 @@ mod intake;
 mod lines;
 mod orders;
 mod output;
+mod patience;
 mod queue;
 mod reception;
 mod report;

@@ -5,8 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::client::Interest;
-use super::core::{Door, Gateway, Phase, Timer, Token, unwatch, watch};
+use super::core::{Door, Gateway, Phase, Timer, unwatch};
 use super::finished::WorkerName;
 use super::request::Told;
 use super::seam::LogFiles;
@@ -67,6 +66,8 @@ impl Gateway {
         for key in self.slots.keys(|_| true) {
             self.recount(key);
         }
+        self.timers.set(Timer::Accept, None);
+        self.inspect_input();
         self.watching = false;
         self.watch_running();
         self.watch_queue();
@@ -78,12 +79,8 @@ impl Gateway {
         let pool = &self.settings.pool;
         match prepare_listener(fd.as_fd()) {
             Ok(tcp) => {
-                let token = Token::Door(self.doors.len());
-                if let Err(error) = watch(&self.registry, fd.as_fd(), token, Interest::None, Interest::Read) {
-                    ::log::error!("[pool {pool}] cannot watch a listening socket: {error}");
-                }
-                self.doors.push(Door { fd, tcp });
-                self.again.push(token);
+                self.doors.push(Door { fd, tcp, crowd: 1 });
+                self.watch_door(self.doors.len() - 1);
             }
             Err(errno) => {
                 let cause = crate::os::errno::Cause(errno);

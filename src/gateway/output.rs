@@ -5,7 +5,7 @@ use nix::errno::Errno;
 
 use super::client::{Client, Ending, Interest, Reading};
 use super::core::{Gateway, Phase, Token};
-use super::request::{Request, Stage};
+use super::request::Stage;
 use super::slab::Key;
 use super::spool::Bounds;
 
@@ -52,7 +52,7 @@ impl Gateway {
             }
         }
         let memory = self.settings.response_buffer;
-        let bounds = Bounds { directory: &self.directory, memory, file: MOST_FILED };
+        let bounds = Bounds { directory: &self.settings.buffer_directory, memory, file: MOST_FILED };
         let kept = client.out.push(rest, &bounds);
         if kept.is_err() {
             client.out.force(rest);
@@ -90,8 +90,8 @@ impl Gateway {
     /// Has the workers of a client's requests read again that had to wait for it.
     fn unpause(&mut self, key: Key) {
         let Some(client) = self.clients.get(key) else { return };
-        for (_, at) in &client.active {
-            let stage = self.requests.get(*at).map(|request| request.stage);
+        for (_, at) in client.active.iter() {
+            let stage = self.requests.get(at).map(|request| request.stage);
             let Some(Stage::Running(key)) = stage else { continue };
             if let Some(upstream) = self.upstreams.get_mut(key).filter(|upstream| upstream.paused) {
                 upstream.paused = false;
@@ -121,16 +121,16 @@ impl Gateway {
     /// A client has gone: whatever it wanted is wanted no more.
     pub(super) fn lose_client(&mut self, key: Key) {
         let Some(client) = self.clients.remove(key) else { return };
-        for (_, at) in &client.active {
+        for (_, at) in client.active.iter() {
             self.lost_peer = client.peer;
-            self.cancel(*at);
+            self.cancel(at);
         }
     }
 
     /// A client that is still sending a request which is answered already must not be cut off: what it has not read of
     /// the answer would be lost with the connection.
     pub(super) fn let_finish(&mut self, at: Key) {
-        let Some(request) = self.requests.get(at).filter(|request| !Request::is_complete(request)) else {
+        let Some(request) = self.requests.get(at).filter(|request| !request.is_complete()) else {
             return;
         };
         let key = request.client;

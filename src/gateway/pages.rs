@@ -40,7 +40,7 @@ impl Pages for PoolPages {
         }
         let memory: Vec<Option<Memory>> = view.workers.iter().map(memory).collect();
         let most = memory.iter().flatten().map(|memory| memory.peak).max();
-        self.peak.set(self.peak.get().max(most.unwrap_or(0)));
+        self.peak.set(self.peak.get().max(most.unwrap_or(0)).max(view.facts.memory_peak));
         let page = pool(view, &memory, self.peak.get());
         answer::status(&page, params.query(), method, out);
     }
@@ -195,8 +195,10 @@ mod tests {
             queue_timeout: None,
             request_buffer: 0,
             response_buffer: 0,
+            buffer_directory: "/var/tmp".into(),
             request_terminate_timeout: None,
             request_finish_timeout: None,
+            input_timeout: None,
             request_slowlog_timeout: None,
             max_requests: 0,
             max_requests_jitter: 0,
@@ -209,6 +211,7 @@ mod tests {
             has_slowlog: false,
             allowed_clients: Vec::new(),
             log_stderr: false,
+            decorate_output: true,
             start_time: 1_000,
         }
     }

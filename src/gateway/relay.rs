@@ -7,8 +7,9 @@ use std::ops::Range;
 use crate::fcgi::body::EndRequest;
 use crate::fcgi::record::{HEADER_LENGTH, Header, RecordError, RecordType, RequestId};
 
-/// Room that must be free in front of what is read.
-pub const HEADROOM: usize = 32;
+/// Room that must be free in front of what is read: for the header of a record that goes on, and for a head that was held
+/// back until its body came.
+pub const HEADROOM: usize = 1024;
 
 /// An END_REQUEST, header and body.
 const END_LENGTH: usize = 16;

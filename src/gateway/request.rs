@@ -176,6 +176,12 @@ impl Request {
         }
     }
 
+    /// Whether its worker has to be told the length of its body, which its client has not (`Transfer-Encoding: chunked`).
+    /// Workers read no more than CONTENT_LENGTH says, so that php-cgi and its like would take it for empty (RFC 3875, 4.1.2).
+    pub fn needs_length(&self) -> bool {
+        self.role == Role::Responder && self.params.content_length().is_none()
+    }
+
     /// The stream of this type.
     pub fn body(&mut self, kind: RecordType) -> &mut Body {
         if kind == RecordType::Data { &mut self.data } else { &mut self.stdin }

@@ -1,19 +1,22 @@
 //! What workers answer: read as it comes, passed on as it comes, and what follows from its end: the worker gets its next
 //! request before its last client gets the end of its answer, so that it never waits for us.
 
+use std::ops::Range;
+use std::time::Duration;
+
 use nix::errno::Errno;
 
 use super::answer::Answer;
-use super::core::Gateway;
+use super::core::{Gateway, Timer};
 use super::finished::Outcome;
 use super::output::Emitted;
+use super::relay::Taken;
 use super::request::{Passage, Stage};
 use super::rules::{self, Failure, Keeping, Verdict};
 use super::slab::Key;
 use super::slot::State;
 use super::upstream::{ID, Upload, Upstream};
 use crate::fcgi::record::{RecordError, RecordType};
-use std::time::Duration;
 
 /// A worker that closes within this time after its first answer does not keep connections.
 const AT_ONCE: Duration = Duration::from_millis(100);
@@ -24,6 +27,9 @@ const ENDING: Duration = Duration::from_millis(20);
 
 /// Bytes that are held back while a head is not complete. STDERR counts too.
 const MOST_HELD: usize = 128 * 1024;
+
+/// How long a head waits for the first of its body.
+const HEAD_ALONE: Duration = Duration::from_millis(1);
 
 /// Retries of a request whose worker speaks something else: the next one would not do better.
 const NONSENSE: u32 = u32::MAX;
@@ -79,50 +85,77 @@ impl Gateway {
         }
         match taken {
             Err(error) => self.nonsense(key, &error),
-            Ok(taken) if taken.end.is_some() => {
-                self.complete(key, at, &buffer[taken.run.clone()], taken.excess);
-            }
-            Ok(taken) => self.pass(key, at, &buffer[taken.run]),
+            Ok(taken) if taken.end.is_some() => self.complete(key, at, buffer, taken),
+            Ok(taken) => self.pass(key, at, buffer, taken.run),
         }
     }
 
-    /// Sends a client a part of its answer.
-    fn pass(&mut self, upstream: Key, at: Key, records: &[u8]) {
+    /// Sends a client a part of its answer, which is in `buffer`. Nothing goes out before the head is complete, as it may
+    /// become another answer. A head alone waits for a moment, since most workers write it in a call of its own, and what
+    /// goes out with its body wakes the client once.
+    fn pass(&mut self, upstream: Key, at: Key, buffer: &mut [u8], run: Range<usize>) {
         let Some(request) = self.requests.get_mut(at) else { return };
-        if !request.answer.begun && !request.answer.is_past_head() && request.answer.held.len() < MOST_HELD {
-            request.answer.held.extend_from_slice(records);
+        let answer = &mut request.answer;
+        let waits = !answer.is_past_head() || answer.body() == 0;
+        if !answer.begun && waits && answer.held.len() < MOST_HELD {
+            let alone = answer.is_past_head();
+            answer.held.extend_from_slice(&buffer[run]);
+            if alone {
+                self.hold_head(at);
+            }
             return;
         }
-        let full = self.release(at, records) == Emitted::Full;
+        let full = self.release(at, buffer, run) == Emitted::Full;
         if let Some(upstream) = self.upstreams.get_mut(upstream).filter(|_| full) {
             upstream.paused = true;
         }
     }
 
-    /// Sends what was held back, and `records`.
-    fn release(&mut self, at: Key, records: &[u8]) -> Emitted {
+    fn hold_head(&mut self, at: Key) {
+        if self.heads.is_empty() {
+            self.timers.set(Timer::Heads, Some(self.now.after(HEAD_ALONE)));
+        }
+        self.heads.push(at);
+    }
+
+    /// Sends the heads that have waited for a body.
+    pub(super) fn let_heads_go(&mut self) {
+        for at in std::mem::take(&mut self.heads) {
+            let request = self.requests.get(at).filter(|request| matches!(request.stage, Stage::Running(_)));
+            if request.is_some_and(|request| !request.answer.begun && request.answer.is_past_head()) {
+                self.release(at, &mut [], 0..0);
+            }
+        }
+    }
+
+    /// Sends what was held back, and `run` of `buffer`.
+    fn release(&mut self, at: Key, buffer: &mut [u8], run: Range<usize>) -> Emitted {
         let Some(request) = self.requests.get_mut(at) else { return Emitted::Gone };
-        if records.is_empty() && request.answer.held.is_empty() {
+        let held = &mut request.answer.held;
+        if run.is_empty() && held.is_empty() {
             return Emitted::Taken;
         }
         request.answer.begun = true;
         let client = request.client;
-        if request.answer.held.is_empty() {
-            return self.emit(client, records);
+        if held.len() <= run.start {
+            let from = run.start - held.len();
+            buffer[from..run.start].copy_from_slice(held);
+            held.clear();
+            return self.emit(client, &buffer[from..run.end]);
         }
-        let mut held = std::mem::take(&mut request.answer.held);
-        held.extend_from_slice(records);
+        let mut held = std::mem::take(held);
+        held.extend_from_slice(&buffer[run]);
         self.emit(client, &held)
     }
 
-    /// A worker has answered to the end. `last` are the last records for the client.
-    fn complete(&mut self, key: Key, at: Key, last: &[u8], excess: usize) {
+    /// A worker has answered to the end, which is in `buffer`.
+    fn complete(&mut self, key: Key, at: Key, buffer: &mut [u8], taken: Taken) {
         let Some(request) = self.requests.get_mut(at) else { return };
         request.stage = Stage::Answered;
         let (client, status) = (request.client, request.answer.status());
-        self.release_worker(key, excess);
+        self.release_worker(key, taken.excess);
         self.feed();
-        self.release(at, last);
+        self.release(at, buffer, taken.run);
         self.let_finish(at);
         self.end_request(at, Outcome::Answered, status);
         self.settle(client);
@@ -191,14 +224,12 @@ impl Gateway {
             repeatable: request.repeatable,
             written: upstream.written,
             answered: request.answer.any(),
-            before: upstream.served,
             retries: request.retries,
             held: request.passage == Passage::Whole,
         };
-        let verdict = rules::judge(&failure);
-        match verdict {
-            Verdict::Retry | Verdict::Reconnect => {
-                self.counters.retried += u64::from(verdict == Verdict::Retry);
+        match rules::judge(&failure) {
+            Verdict::Retry => {
+                self.counters.retried += 1;
                 request.retries += 1;
                 request.answer.clear();
                 self.put_back(at);

@@ -60,8 +60,6 @@ pub struct Failure {
     pub written: u64,
     /// Bytes of the answer that came.
     pub answered: u64,
-    /// Requests that were answered on this connection before.
-    pub before: u32,
     /// Times that this request was sent again already.
     pub retries: u32,
     /// Whether the whole request is still at hand.
@@ -71,12 +69,8 @@ pub struct Failure {
 /// What to do about a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// Send it again, and count that.
+    /// Send it again, on a new connection. There is no third time: a request that kills its worker must not kill them all.
     Retry,
-    /// Send it again on a new connection: on a kept one, the worker has most likely ended as workers do, and saw nothing of
-    /// the request. Not counted as a retry in the report, but there is no third time: a request that kills its worker must not
-    /// kill them all.
-    Reconnect,
     /// Tell the client.
     GiveUp,
 }
@@ -88,7 +82,6 @@ pub fn judge(failure: &Failure) -> Verdict {
     }
     let unseen = failure.written == 0;
     match (failure.repeatable, unseen) {
-        (Repeatable::Yes, _) | (Repeatable::No, true) if failure.before > 0 => Verdict::Reconnect,
         (Repeatable::Yes, _) | (Repeatable::No, true) => Verdict::Retry,
         (Repeatable::No, false) => Verdict::GiveUp,
     }
@@ -162,27 +155,17 @@ mod tests {
 
     #[test]
     fn only_safe_requests_are_repeated() {
-        let failure = Failure {
-            repeatable: Repeatable::Yes,
-            written: 100,
-            answered: 0,
-            before: 0,
-            retries: 0,
-            held: true,
-        };
+        let failure =
+            Failure { repeatable: Repeatable::Yes, written: 100, answered: 0, retries: 0, held: true };
         let post = Failure { repeatable: Repeatable::No, ..failure };
         let cases = [
             (failure, Verdict::Retry),
             (Failure { retries: 1, ..failure }, Verdict::GiveUp),
             (Failure { answered: 1, ..failure }, Verdict::GiveUp),
             (Failure { held: false, ..failure }, Verdict::GiveUp),
-            (Failure { before: 499, ..failure }, Verdict::Reconnect),
-            (Failure { before: 499, retries: 1, ..failure }, Verdict::GiveUp),
             (post, Verdict::GiveUp),
             (Failure { written: 0, ..post }, Verdict::Retry),
             (Failure { written: 0, retries: 1, ..post }, Verdict::GiveUp),
-            (Failure { written: 0, before: 3, ..post }, Verdict::Reconnect),
-            (Failure { before: 3, ..post }, Verdict::GiveUp),
             (Failure { written: 0, answered: 1, ..post }, Verdict::GiveUp),
         ];
         for (failure, expected) in cases {

@@ -3,7 +3,6 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -144,7 +143,7 @@ impl Server {
     fn keep_time(&mut self) {
         let Some(gateway) = &mut self.gateway else { return };
         while let Some(timer) = gateway.timers.expired(gateway.now) {
-            gateway.on_timer(timer, &mut self.buffer);
+            gateway.on_timer(timer);
         }
     }
 
@@ -164,7 +163,7 @@ impl Server {
             let Some(seams) = self.seams.take() else { continue };
             let registry = poll.registry().try_clone();
             let registry = registry.map_err(|_| ChannelError::System(nix::errno::Errno::ENFILE))?;
-            let mut gateway = Gateway::new(registry, (*settings).clone(), directory(), seams);
+            let mut gateway = Gateway::new(registry, (*settings).clone(), seams);
             gateway.configure(*settings, descriptors);
             self.gateway = Some(gateway);
         }
@@ -188,9 +187,4 @@ impl Server {
         }
         Ok(if over { Turn::Last } else { Turn::More })
     }
-}
-
-/// Where temporary files go: `TMPDIR`, else /tmp.
-fn directory() -> PathBuf {
-    std::env::temp_dir()
 }

@@ -34,8 +34,8 @@ const FORGET: Duration = Duration::from_secs(300);
 /// Workers that were busy for an earlier gateway are told of this soon after our start.
 const HERITAGE: Duration = Duration::from_secs(5);
 
-/// Nobody leaves a queue sooner.
-const BRIEF: Duration = Duration::from_millis(2);
+/// Nobody leaves a queue sooner; and a request that was never worth a look has cost a worker no more than it waited.
+const BRIEF: Duration = Duration::from_millis(25);
 
 impl Gateway {
     /// A request that can be given to a worker: now, later, or not at all.
@@ -123,15 +123,13 @@ impl Gateway {
     }
 
     /// Something is due.
-    pub(super) fn on_timer(&mut self, timer: Timer, buffer: &mut [u8]) {
+    pub(super) fn on_timer(&mut self, timer: Timer) {
         match timer {
             Timer::Queue => self.expire_queue(),
             Timer::Running => self.inspect_running(),
-            Timer::Accept => {
-                for door in 0..self.doors.len() {
-                    self.accept(door, buffer);
-                }
-            }
+            Timer::Heads => self.let_heads_go(),
+            Timer::Input => self.inspect_input(),
+            Timer::Accept => self.watch_doors(),
             Timer::Slot(key) => {
                 if let Some(slot) = self.slots.get_mut(key) {
                     slot.closed_until = None;

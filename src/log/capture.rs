@@ -17,6 +17,9 @@ use crate::ids::{Moment, Pid, PoolName};
 /// The most that one `drain` reads, bytes: a full pipe of the default size, and the other workers get their turn.
 const TURN: usize = 64 * 1024;
 
+/// What a line begins with that is to be logged as it is.
+const MARK: &[u8] = b"<->";
+
 /// Whose output it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Source {
@@ -40,13 +43,16 @@ pub enum Stream {
 }
 
 /// How lines are logged.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Form {
     /// `WARNING: [pool www] child 10576 said into stderr: "text"`, control characters escaped.
+    #[default]
     Decorated,
     /// As they are: for workers that write a log format of their own.
     Raw,
-    /// Lines of a process of ours, at the level of their prefix: `<4>` is a warning (sd-daemon(3)).
+    /// As they are, behind a mark: for a process of ours, which hands them on to fpmd.
+    Marked,
+    /// Lines of a process of ours, at the level of their prefix: `<4>` is a warning (sd-daemon(3)). Marked ones as they are.
     Ours,
 }
 
@@ -192,6 +198,7 @@ enum End {
 /// One line to log.
 enum Output<'a> {
     Raw(&'a [u8]),
+    Marked(&'a [u8]),
     Said(&'a Source, &'a [u8], End),
     Ours(&'a Source, ::log::Level, &'a [u8]),
     /// The worker writes too much.
@@ -204,10 +211,11 @@ impl<'a> Output<'a> {
     fn said(source: &'a Source, form: Form, text: &'a [u8], end: End) -> Output<'a> {
         match form {
             Form::Raw => Output::Raw(text),
+            Form::Marked => Output::Marked(text),
             Form::Decorated => Output::Said(source, text, end),
             Form::Ours => {
                 let (level, text) = prefixed(text);
-                Output::Ours(source, level, text)
+                text.strip_prefix(MARK).map_or(Output::Ours(source, level, text), Output::Raw)
             }
         }
     }
@@ -215,6 +223,7 @@ impl<'a> Output<'a> {
     fn log(&self) {
         match self {
             Output::Raw(text) => super::raw(text),
+            Output::Marked(text) => super::raw(&[MARK, text].concat()),
             Output::Ours(_, level, _) => ::log::log!(*level, "{}", self.text()),
             // Rendering is worth its price only if somebody sees it.
             _ if !::log::log_enabled!(::log::Level::Warn) => {}
@@ -224,7 +233,7 @@ impl<'a> Output<'a> {
 
     fn text(&self) -> String {
         match self {
-            Output::Raw(text) => String::from_utf8_lossy(text).into_owned(),
+            Output::Raw(text) | Output::Marked(text) => String::from_utf8_lossy(text).into_owned(),
             Output::Said(source, text, end) => {
                 let mut out = format!("{source} said into {}: \"", source.stream);
                 line::escape_bytes(&mut out, text.strip_suffix(b"\r").unwrap_or(text));
@@ -357,6 +366,7 @@ mod tests {
         assert_eq!(prefixed(b"<4>x"), (::log::Level::Warn, &b"x"[..]));
         assert_eq!(prefixed(b"<6>x"), (::log::Level::Info, &b"x"[..]));
         assert_eq!(prefixed(b"<7>x"), (::log::Level::Debug, &b"x"[..]));
+        assert_eq!(fed(&mut capture, b"<4><-><0>as it is\n", START), ["<0>as it is"]);
         for odd in [&b"thread 'main' panicked"[..], b"<8>x", b"<", b""] {
             assert_eq!(prefixed(odd), (::log::Level::Error, odd));
         }

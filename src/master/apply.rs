@@ -13,6 +13,7 @@ use crate::event::token::Token;
 use crate::ids::{ExitStatus, Generation, Pid, PoolName, Signal, Ticket, WorkerId};
 use crate::os::process::Report;
 use crate::os::socket::Listener;
+use crate::os::wait::Ended;
 use crate::os::{clock, session, signal};
 use crate::supervise::action::Action;
 use crate::supervise::event::Event;
@@ -175,7 +176,8 @@ impl Master {
     }
 
     /// A child was reaped.
-    pub(super) fn on_exit(&mut self, pid: Pid, status: ExitStatus) {
+    pub(super) fn on_exit(&mut self, ended: &Ended) {
+        let Ended { pid, status, usage } = *ended;
         if self.on_gateway_exit(pid, status) || self.on_trial_exit(pid, status) {
             return;
         }
@@ -200,6 +202,7 @@ impl Master {
                 log::warn!("[pool {pool}] child {pid} was killed by the kernel: out of memory, {why}");
             }
             self.cgroups.worker_gone(worker);
+            self.gateways.note_memory(&pool, usage.max_resident);
             self.vacate(&pool, seat, worker, status);
         }
         self.supervisor.handle(clock::monotonic(), Event::Exited { worker, status });

@@ -48,6 +48,8 @@ struct Gateway {
     generation: Generation,
     logs: Logs,
     facts: Facts,
+    /// The most memory that a worker had which has ended, bytes.
+    memory_peak: u64,
     /// The pool's start, seconds since the epoch.
     start_time: i64,
     state: State,
@@ -157,6 +159,18 @@ impl Gateways {
         self.pools.get(pool).map(|gateway| gateway.generation)
     }
 
+    /// A worker has ended that had so much memory at most, bytes.
+    pub fn note_memory(&mut self, pool: &PoolName, peak: u64) {
+        if let Some(gateway) = self.pools.get_mut(pool) {
+            gateway.memory_peak = gateway.memory_peak.max(peak);
+        }
+    }
+
+    /// The most memory that a worker of the pool had which has ended, bytes.
+    pub fn memory_peak(&self, pool: &PoolName) -> u64 {
+        self.pools.get(pool).map_or(0, |gateway| gateway.memory_peak)
+    }
+
     /// Puts settings in force, checked as far as that can be: its log files are open and its program is there. Whether its
     /// process has to be started is the caller's to see by `condition`.
     ///
@@ -192,6 +206,7 @@ impl Gateways {
                 let gateway = Gateway {
                     logs,
                     facts: Facts::default(),
+                    memory_peak: 0,
                     start_time,
                     generation,
                     state: AT_ONCE,

@@ -278,7 +278,8 @@ impl Master {
         let pools: Vec<PoolName> = self.gateways.pools().cloned().collect();
         for view in self.supervisor.pools().filter(|view| pools.contains(&view.name)) {
             let oom_kills = self.cgroups.usage(&view.name).and_then(|(usage, _)| usage.oom_kills);
-            self.gateways.tell_facts(&view.name, facts(&view, oom_kills));
+            let peak = self.gateways.memory_peak(&view.name);
+            self.gateways.tell_facts(&view.name, facts(&view, oom_kills, peak));
             let wanted = usize::try_from(view.children).unwrap_or(usize::MAX);
             for slot in self.slots.shrink(&view.name, wanted) {
                 self.gateways.tell(&view.name, &ToGateway::SlotGone { slot });

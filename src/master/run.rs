@@ -175,7 +175,7 @@ impl Master {
     pub(super) fn reap(&mut self) {
         loop {
             match wait::reap() {
-                Ok(Some(ended)) => self.on_exit(ended.pid, ended.status),
+                Ok(Some(ended)) => self.on_exit(&ended),
                 Ok(None) => return,
                 Err(error) => {
                     ::log::error!("cannot wait for children: {error}");

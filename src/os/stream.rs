@@ -154,6 +154,26 @@ fn retry<T>(mut call: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
     }
 }
 
+/// Has an epoll instance report a listening socket for as long as somebody waits there (epoll(7), level-triggered), which mio
+/// has no way to ask for. `Registry::deregister` ends it. One that is watched already stays so.
+///
+/// # Errors
+/// As epoll_ctl(2) has them: no memory, or too many watches.
+pub fn watch_listener(
+    registry: &mio::Registry,
+    listener: BorrowedFd<'_>,
+    token: mio::Token,
+) -> Result<(), Errno> {
+    let mut event = libc::epoll_event { events: libc::EPOLLIN as u32, u64: token.0 as u64 };
+    let (epoll, fd) = (registry.as_raw_fd(), listener.as_raw_fd());
+    // SAFETY: both descriptors are open while they are borrowed, and the kernel copies the event.
+    let result = unsafe { libc::epoll_ctl(epoll, libc::EPOLL_CTL_ADD, fd, &raw mut event) };
+    match Errno::result(result) {
+        Ok(_) | Err(Errno::EEXIST) => Ok(()),
+        Err(errno) => Err(errno),
+    }
+}
+
 /// The socket's inode: the same under each of its descriptors.
 pub fn inode(fd: BorrowedFd<'_>) -> Option<u64> {
     nix::sys::stat::fstat(fd).ok().map(|status| status.st_ino)

@@ -36,4 +36,7 @@ pub struct Facts {
     /// Processes of its workers that the kernel killed for want of memory; `None` where nobody counts.
     #[serde(default)]
     pub oom_kills: Option<u64>,
+    /// The most memory that a worker had which has ended since, bytes.
+    #[serde(default)]
+    pub memory_peak: u64,
 }

@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{Generation, Pid, PoolName, SlotId, WorkerId};
+use crate::ids::{Generation, Pid, SlotId, WorkerId};
 use crate::policy::Wear;
 
 pub use super::facts::Facts;
 pub use super::report::{Load, Report, WorkerReport};
+pub use super::settings::Settings;
 
 /// Raised when a message changes its meaning.
 pub const VERSION: u32 = 1;
@@ -223,61 +224,6 @@ pub enum FromGateway {
     },
     /// Nothing is left to serve after `Stop`; the gateway exits.
     Stopped,
-}
-
-/// What a gateway needs to know of its pool. All of it is checked already.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Settings {
-    /// `VERSION`.
-    pub version: u32,
-    /// The pool.
-    pub pool: PoolName,
-    /// `static`, `dynamic` or `ondemand`: for the status page.
-    pub process_manager: String,
-    /// Addresses of the listening sockets, as the status shows them.
-    pub listeners: Vec<String>,
-    /// Requests that one worker serves at once, at least 1.
-    pub concurrency: u32,
-    /// Requests that may wait for a worker; one more is answered with a 503.
-    pub queue_limit: u32,
-    /// How long a request may wait for a worker; then it is answered with a 503.
-    pub queue_timeout: Option<Duration>,
-    /// Bytes of a request body that are held in memory; more goes to a file.
-    pub request_buffer: u64,
-    /// Bytes of a response that are held in memory; more goes to a file.
-    pub response_buffer: u64,
-    /// How long a request may take from its dispatch.
-    pub request_terminate_timeout: Option<Duration>,
-    /// How long a worker may go on after the end of an answer.
-    #[serde(default)]
-    pub request_finish_timeout: Option<Duration>,
-    /// After how long from its dispatch a request is slow.
-    pub request_slowlog_timeout: Option<Duration>,
-    /// Requests after which a worker is replaced; 0 is never.
-    pub max_requests: u64,
-    /// Each worker's limit is `max_requests` and up to so many more, at random.
-    pub max_requests_jitter: u64,
-    /// Bytes of memory of its own that a worker may keep after a request.
-    #[serde(default)]
-    pub max_memory: Option<u64>,
-    /// URL path (SCRIPT_NAME) of the status page.
-    pub status_path: Option<String>,
-    /// URL path (SCRIPT_NAME) of the ping page.
-    pub ping_path: Option<String>,
-    /// What the ping page says.
-    pub ping_response: String,
-    /// php-fpm's format, checked; or "json".
-    pub access_format: String,
-    /// Whether the access log's descriptor comes with the settings.
-    pub has_access_log: bool,
-    /// Whether the slow log's descriptor comes with the settings.
-    pub has_slowlog: bool,
-    /// CIDR networks that may connect over TCP; empty is everyone.
-    pub allowed_clients: Vec<String>,
-    /// Whether FCGI_STDERR is logged here as well as sent to the web server.
-    pub log_stderr: bool,
-    /// Start of the pool, seconds since the epoch.
-    pub start_time: i64,
 }
 
 /// What a process is doing, seen from outside; nothing of one that has gone.

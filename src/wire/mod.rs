@@ -7,3 +7,4 @@ pub mod frame;
 pub mod gateway;
 pub mod place;
 pub mod report;
+mod settings;

@@ -228,7 +228,11 @@ fn a_slow_client_holds_no_worker() {
         let mut visit = Visit::accept(&listener);
         visit.request().unwrap();
         visit.reply(&[b"\r\n".as_slice(), &vec![b'z'; 30_000_000]].concat());
-        visit.request().unwrap();
+        // The gateway may close a connection that has been idle for a moment.
+        if visit.request().is_none() {
+            visit = Visit::accept(&listener);
+            visit.request().unwrap();
+        }
         visit.reply(b"\r\nquick");
         visit.request().is_none()
     });

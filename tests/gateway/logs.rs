@@ -363,6 +363,23 @@ fn what_a_worker_says_into_its_error_stream_is_logged_by_lines_if_asked() {
 }
 
 #[test]
+fn undecorated_lines_are_marked_for_the_master() {
+    let mut stage = Stage::new(&Settings { log_stderr: true, decorate_output: false, ..settings() });
+    let slot = stage.slot();
+    let listener = stage.listener(slot);
+    stage.claim(slot, 1);
+    let mut client = send(&stage, &get("/"));
+    let mut visit = Visit::accept(&listener);
+    visit.request().unwrap();
+    let mut out = Vec::new();
+    encode::stream(&mut out, RecordType::Stderr, RequestId(1), b"{\"level\":1}\n<0>x\nrest");
+    visit.send(&out);
+    visit.reply(b"\r\n");
+    client.answer(1);
+    stage.logged("<4><->{\"level\":1}\n<4><-><0>x\n<4><->rest\n");
+}
+
+#[test]
 fn a_log_that_cannot_be_written_costs_nothing_else() {
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);

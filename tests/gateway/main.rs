@@ -6,6 +6,7 @@ mod dispatch;
 mod failures;
 mod hostile;
 mod logs;
+mod patience;
 mod peer;
 mod protocol;
 mod stage;

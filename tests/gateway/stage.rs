@@ -54,8 +54,10 @@ pub fn settings() -> Settings {
         queue_timeout: None,
         request_buffer: 64 * 1024,
         response_buffer: 64 * 1024,
+        buffer_directory: std::env::temp_dir(),
         request_terminate_timeout: None,
         request_finish_timeout: None,
+        input_timeout: None,
         request_slowlog_timeout: None,
         max_requests: 0,
         max_requests_jitter: 0,
@@ -68,6 +70,7 @@ pub fn settings() -> Settings {
         has_slowlog: false,
         allowed_clients: Vec::new(),
         log_stderr: false,
+        decorate_output: true,
         start_time: 0,
     }
 }
@@ -83,36 +86,30 @@ impl Stage {
         let directory = directory();
         let address = directory.join("pool.sock");
         let listener = UnixListener::bind(&address).unwrap();
-        let mut stage = Stage::bare(directory.clone(), address, &directory);
+        let mut stage = Stage::bare(directory, address);
         stage.configure(settings, &[&[listener.as_fd()], logs].concat());
         stage
     }
 
     /// As `new`, but temporary files find no place.
     pub fn without_files(settings: &Settings) -> Stage {
-        let directory = directory();
-        let address = directory.join("pool.sock");
-        let listener = UnixListener::bind(&address).unwrap();
-        let mut stage = Stage::bare(directory.clone(), address, &directory.join("missing"));
-        stage.configure(settings, &[listener.as_fd()]);
-        stage
+        Stage::new(&Settings { buffer_directory: "/nonexistent".into(), ..settings.clone() })
     }
 
     /// A pool with this listening socket in front.
     pub fn with_listener(settings: &Settings, listener: BorrowedFd<'_>) -> Stage {
         let directory = directory();
-        let mut stage = Stage::bare(directory.clone(), directory.join("none"), &directory);
+        let mut stage = Stage::bare(directory.clone(), directory.join("none"));
         stage.configure(settings, &[listener]);
         stage
     }
 
-    fn bare(directory: PathBuf, address: PathBuf, temporary: &Path) -> Stage {
+    fn bare(directory: PathBuf, address: PathBuf) -> Stage {
         let (channel, theirs) = fdpass::pair().unwrap();
         let mut gateway = Command::new(env!("CARGO_BIN_EXE_fpmd-gateway"))
             .stdin(Stdio::from(theirs))
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
-            .env("TMPDIR", temporary)
             .spawn()
             .unwrap();
         let log = Arc::new(Mutex::new(String::new()));

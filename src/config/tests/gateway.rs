@@ -39,7 +39,7 @@ fn a_gateway_s_settings_are_read() {
          status_path = \"/status\"\nping_path = \"/ping\"\nping_response = \"hello\"\n\
          access_log = \"/var/log/access\"\naccess_format = \"%m %r\"\nslowlog = \"/var/log/slow\"\n\
          log_request_stderr = true\nrequest_slowlog_timeout = \"2s\"\nrequest_terminate_timeout = 30\n\
-         queue_timeout = 0\nqueue_limit = 7\nrequest_buffer = \"1M\"\nresponse_buffer = 0\n\
+         input_timeout = \"5s\"\nbuffer_directory = \"/srv\"\nqueue_timeout = 0\nqueue_limit = 7\nrequest_buffer = \"1M\"\nresponse_buffer = 0\n\
          pm.max_requests = 9\npm.max_requests_jitter = 3\n"
     );
     let pool = pool(&text);
@@ -56,7 +56,8 @@ fn a_gateway_s_settings_are_read() {
     assert_eq!(gateway.slow, Some(SlowLog { path: "/var/log/slow".into(), after: Duration::from_secs(2) }));
     assert!(gateway.log_request_stderr);
     assert_eq!(gateway.request_terminate_timeout, Some(Duration::from_secs(30)));
-    assert_eq!(gateway.queue_timeout, None);
+    assert_eq!((gateway.input_timeout, gateway.queue_timeout), (Some(Duration::from_secs(5)), None));
+    assert_eq!(gateway.buffer_directory, std::path::Path::new("/srv"));
     assert_eq!((gateway.request_buffer, gateway.response_buffer), (1 << 20, 0));
     assert_eq!((pool.pm.max_requests, gateway.max_requests_jitter), (9, 3));
 }
@@ -160,6 +161,10 @@ fn the_slow_log_takes_two_settings() {
     );
     let off = pool(&format!("{POOL}slowlog = \"/var/log/slow\"\nrequest_slowlog_timeout = 0\n"));
     assert_eq!(gateway_of(&off).slow, None);
+    assert_eq!(
+        mistake("buffer_directory = \"/none\""),
+        "f:6:20: pool.www.buffer_directory: there is no directory '/none'"
+    );
     assert_eq!(
         mistake("access_log = \"/none/x\""),
         "f:6:14: pool.www.access_log: there is no directory '/none' for it"

@@ -70,6 +70,8 @@ pub fn wire(
         response_buffer: gateway.response_buffer,
         request_terminate_timeout: gateway.request_terminate_timeout,
         request_finish_timeout: gateway.request_finish_timeout,
+        input_timeout: gateway.input_timeout,
+        buffer_directory: gateway.buffer_directory.clone(),
         request_slowlog_timeout: gateway.slow.as_ref().map(|slow| slow.after),
         max_requests: u64::from(pool.pm.max_requests),
         max_requests_jitter: u64::from(gateway.max_requests_jitter),
@@ -82,12 +84,14 @@ pub fn wire(
         has_slowlog: logs.slow.is_some(),
         allowed_clients: gateway.allowed_clients.iter().map(ToString::to_string).collect(),
         log_stderr: gateway.log_request_stderr,
+        decorate_output: pool.decorate_workers_output,
         start_time,
     }
 }
 
-/// What the status page shows and only the master knows; `oom_kills` as the pool's control group counts them.
-pub fn facts(view: &PoolView, oom_kills: Option<u64>) -> Facts {
+/// What the status page shows and only the master knows; `oom_kills` as the pool's control group counts them, `memory_peak`
+/// that of the workers that have ended, bytes.
+pub fn facts(view: &PoolView, oom_kills: Option<u64>, memory_peak: u64) -> Facts {
     let counters = view.counters;
     Facts {
         max_children: view.children,
@@ -104,5 +108,6 @@ pub fn facts(view: &PoolView, oom_kills: Option<u64>) -> Facts {
         killed: counters.killed,
         start_failures: counters.start_failures,
         oom_kills,
+        memory_peak,
     }
 }

@@ -142,6 +142,7 @@ impl Gateway {
             settings,
             generation: written.generation,
             logs: Logs { access: file(written.access_log)?, slow: file(written.slow_log)? },
+            memory_peak: written.facts.memory_peak,
             facts: written.facts,
             start_time: written.start_time,
             state: match written.state {
