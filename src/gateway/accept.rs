@@ -96,7 +96,7 @@ impl Gateway {
     }
 
     /// Who a new client is; `None` if it may not connect, or has gone already.
-    fn admit(&mut self, stream: &Stream, tcp: bool) -> Option<Peer> {
+    pub(super) fn admit(&mut self, stream: &Stream, tcp: bool) -> Option<Peer> {
         if !tcp {
             return Some(Peer::Unix);
         }

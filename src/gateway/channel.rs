@@ -94,8 +94,20 @@ impl Channel {
     /// # Errors
     /// The socket is of no use any more, other than by the master's end.
     pub fn send(&mut self, message: &FromGateway) -> Result<Outgoing, ChannelError> {
+        self.send_with(message, &[])
+    }
+
+    /// Sends a message with descriptors beside it.
+    ///
+    /// # Errors
+    /// As for `send`.
+    pub fn send_with(
+        &mut self,
+        message: &FromGateway,
+        descriptors: &[BorrowedFd<'_>],
+    ) -> Result<Outgoing, ChannelError> {
         let packet = serde_json::to_vec(message).map_err(ChannelError::Malformed)?;
-        match fdpass::send(self.fd.as_fd(), &packet, &[]) {
+        match fdpass::send(self.fd.as_fd(), &packet, descriptors) {
             Ok(()) => Ok(Outgoing::Sent),
             Err(Errno::EAGAIN | Errno::EINTR | Errno::ENOBUFS) => Ok(Outgoing::Waits),
             Err(Errno::EPIPE | Errno::ECONNRESET) => Ok(Outgoing::End),

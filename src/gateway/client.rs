@@ -105,6 +105,13 @@ impl Client {
         self.active.iter().find(|(known, _)| *known == id).map(|(_, key)| key)
     }
 
+    /// Whether it asks for nothing, is owed nothing and may ask again.
+    pub fn is_at_rest(&self) -> bool {
+        let is_quiet = self.part.is_empty() && self.decoder.is_between_records();
+        let stays = self.ending == Ending::Theirs && self.reading == Reading::Open;
+        self.active.is_empty() && self.is_flushed() && is_quiet && stays
+    }
+
     /// Whether everything that it was to be sent has been.
     pub fn is_flushed(&self) -> bool {
         self.out.is_empty()

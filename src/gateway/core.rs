@@ -118,6 +118,8 @@ pub enum Phase {
     Serving,
     /// They are not; what waits is served still.
     Stopping,
+    /// They are another gateway's; what is here is served still, and given away where that can be.
+    Leaving,
     /// Nothing is served any more.
     Stopped,
 }
@@ -148,6 +150,12 @@ pub struct Gateway {
     pub(super) phase: Phase,
     /// For the master, in this order.
     pub(super) outbox: VecDeque<FromGateway>,
+    /// Connections for another gateway, after what is in `outbox`.
+    pub(super) gifts: VecDeque<OwnedFd>,
+    /// Workers that another gateway is to get.
+    pub(super) owed: u32,
+    /// Whether the master was told that nothing is left.
+    pub(super) said_last: bool,
     /// The message under construction: a request for a worker, or an answer of ours.
     pub(super) message: Vec<u8>,
     /// Room for reading from files.
@@ -210,6 +218,9 @@ impl Gateway {
             seams,
             phase: Phase::Serving,
             outbox: VecDeque::new(),
+            gifts: VecDeque::new(),
+            owed: 0,
+            said_last: false,
             message: Vec::new(),
             chunk: Vec::new(),
             again: Vec::new(),

@@ -34,6 +34,7 @@ mod schedule;
 mod slab;
 mod slot;
 mod spool;
+mod succession;
 mod tail;
 mod upload;
 mod upstream;

@@ -8,11 +8,12 @@ use std::time::Duration;
 use super::core::{Door, Gateway, Phase, Timer, unwatch};
 use super::finished::WorkerName;
 use super::request::Told;
+use super::schedule::HERITAGE;
 use super::seam::LogFiles;
 use super::slot::{Last, Slot, State, Worker};
 use crate::ids::{Moment, SlotId, WorkerId};
 use crate::os::stream::{inode, prepare_listener};
-use crate::wire::gateway::{FromGateway, Settings, ToGateway, VERSION, WORKERS_AT_ONCE};
+use crate::wire::gateway::{FromGateway, Past, Settings, ToGateway, VERSION, WORKERS_AT_ONCE};
 
 impl Gateway {
     /// Does what the master says. `descriptors` came with it.
@@ -20,10 +21,14 @@ impl Gateway {
         match order {
             ToGateway::Settings(settings) => self.configure(*settings, descriptors),
             ToGateway::Slot { slot, path } => self.open_slot(slot, PathBuf::from(path)),
-            ToGateway::Worker { slot, worker, pid, generation } => {
-                self.start_worker(WorkerName { slot, worker, pid, generation });
+            ToGateway::Worker { slot, worker, pid, generation, past } => {
+                self.start_worker(WorkerName { slot, worker, pid, generation }, past);
             }
             ToGateway::Warm { slot, worker, path, root } => self.warm(slot, worker, &path, &root),
+            ToGateway::HandOver => self.hand_over(),
+            ToGateway::Clients => self.take_over_clients(descriptors),
+            ToGateway::Spare { workers } => self.owe(workers),
+            ToGateway::Inherit { report } => self.inherit(*report),
             ToGateway::Drain { slot, worker } => self.drain(slot, worker),
             ToGateway::WorkerGone { slot, worker, how } => self.end_worker(slot, worker, &how),
             ToGateway::SlotGone { slot } => self.close_slot_for_good(slot),
@@ -105,7 +110,7 @@ impl Gateway {
         }
     }
 
-    fn start_worker(&mut self, name: WorkerName) {
+    fn start_worker(&mut self, name: WorkerName, past: Past) {
         let Some(key) = self.places.get(&name.slot).copied() else { return };
         let wear = self.next_wear();
         self.stamp += 1;
@@ -115,7 +120,7 @@ impl Gateway {
         slot.worker = Some(Worker {
             name,
             state: State::Serving,
-            served: u64::from(slot.active),
+            served: u64::from(slot.active) + past.requests(),
             wear,
             since: self.now,
             start: self.wall,
@@ -126,7 +131,14 @@ impl Gateway {
             last: Last::default(),
         });
         self.timers.set(Timer::Slot(key), None);
-        self.find_inherited(key);
+        let may_be_at_work = match past {
+            Past::Unknown => self.now.since(self.born) <= HERITAGE,
+            Past::Released(_) => false,
+            Past::Orphaned => true,
+        };
+        if may_be_at_work {
+            self.find_inherited(key);
+        }
         self.recount(key);
         self.feed();
     }
@@ -177,7 +189,7 @@ impl Gateway {
 
     fn stop(&mut self, within: Duration) {
         match self.phase {
-            Phase::Serving => {}
+            Phase::Serving | Phase::Leaving => {}
             // Nobody is left who could serve what waits.
             Phase::Stopping => return self.timers.set(Timer::Stop, Some(self.now.after(within))),
             Phase::Stopped => return,
@@ -195,7 +207,7 @@ impl Gateway {
 
     /// Forgets the listening sockets. They stay open in the master, so that closing ours would not end the watch: it goes
     /// with the last descriptor of the socket (epoll(7)).
-    fn shut_doors(&mut self) -> Vec<Door> {
+    pub(super) fn shut_doors(&mut self) -> Vec<Door> {
         for door in &self.doors {
             unwatch(&self.registry, door.fd.as_fd());
         }
@@ -204,8 +216,13 @@ impl Gateway {
 
     /// Whether nothing is left to serve after a stop.
     pub(super) fn is_over(&self) -> bool {
-        let served = self.requests.is_empty() && self.clients.iter().all(|(_, client)| client.is_flushed());
-        self.phase != Phase::Serving && served
+        match self.phase {
+            Phase::Serving => false,
+            Phase::Leaving => self.requests.is_empty() && self.clients.is_empty() && self.warming.is_empty(),
+            Phase::Stopping | Phase::Stopped => {
+                self.requests.is_empty() && self.clients.iter().all(|(_, client)| client.is_flushed())
+            }
+        }
     }
 }
 

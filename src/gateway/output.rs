@@ -106,7 +106,10 @@ impl Gateway {
         if !client.active.is_empty() || !client.is_flushed() {
             return;
         }
-        let over = client.reading == Reading::Ended || self.phase != Phase::Serving;
+        let over = match self.phase {
+            Phase::Serving | Phase::Leaving => client.reading == Reading::Ended,
+            Phase::Stopping | Phase::Stopped => true,
+        };
         match client.ending {
             Ending::Ours => drop(self.clients.remove(key)),
             Ending::Theirs | Ending::AfterInput if over => drop(self.clients.remove(key)),

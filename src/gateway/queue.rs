@@ -34,6 +34,11 @@ impl<K: Copy> Queue<K> {
         self.most
     }
 
+    /// So many are known to have waited at once, in another queue.
+    pub fn remember_most(&mut self, most: u32) {
+        self.most = self.most.max(most);
+    }
+
     /// Adds one at the end.
     pub fn push(&mut self, key: K) {
         self.order.push_back(key);

@@ -2,7 +2,7 @@
 //! Ends when the master does.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use super::core::{Gateway, Token, watch};
 use super::seam::Seams;
 use crate::log;
 use crate::os::{clock, limits, signal};
-use crate::wire::gateway::{FromGateway, ToGateway};
+use crate::wire::gateway::{FromGateway, MAX_DESCRIPTORS, ToGateway};
 
 /// Events that are taken from the kernel at once.
 const EVENTS: usize = 1024;
@@ -173,18 +173,35 @@ impl Server {
     fn tell_master(&mut self) -> Result<Turn, ChannelError> {
         let Some(gateway) = &mut self.gateway else { return Ok(Turn::More) };
         gateway.seams.journal.flush();
+        gateway.give_away();
         gateway.tell_load();
         let over = gateway.is_over();
-        if over {
-            gateway.outbox.push_back(FromGateway::Stopped);
+        if over && !gateway.said_last {
+            gateway.said_last = true;
+            gateway.pass_counts_on();
         }
         while let Some(message) = gateway.outbox.front() {
             match self.channel.send(message)? {
                 Outgoing::Sent => drop(gateway.outbox.pop_front()),
-                Outgoing::Waits => break,
+                Outgoing::Waits => return Ok(Turn::More),
                 Outgoing::End => return Ok(Turn::Last),
             }
         }
-        Ok(if over { Turn::Last } else { Turn::More })
+        while !gateway.gifts.is_empty() {
+            let some = gateway.gifts.len().min(MAX_DESCRIPTORS);
+            let connections: Vec<BorrowedFd<'_>> = gateway.gifts.iter().take(some).map(AsFd::as_fd).collect();
+            match self.channel.send_with(&FromGateway::Clients, &connections)? {
+                Outgoing::Sent => drop(gateway.gifts.drain(..some)),
+                Outgoing::Waits => return Ok(Turn::More),
+                Outgoing::End => return Ok(Turn::Last),
+            }
+        }
+        if !over {
+            return Ok(Turn::More);
+        }
+        Ok(match self.channel.send(&FromGateway::Stopped)? {
+            Outgoing::Sent | Outgoing::End => Turn::Last,
+            Outgoing::Waits => Turn::More,
+        })
     }
 }

@@ -32,7 +32,7 @@ const BLIND: Duration = Duration::from_secs(1);
 const FORGET: Duration = Duration::from_secs(300);
 
 /// Workers that were busy for an earlier gateway are told of this soon after our start.
-const HERITAGE: Duration = Duration::from_secs(5);
+pub(super) const HERITAGE: Duration = Duration::from_secs(5);
 
 /// Nobody leaves a queue sooner; and a request that was never worth a look has cost a worker no more than it waited.
 const BRIEF: Duration = Duration::from_millis(25);
@@ -64,6 +64,7 @@ impl Gateway {
 
     /// Gives waiting requests to idle workers while there are both.
     pub(super) fn feed(&mut self) {
+        self.pay();
         while !self.queue.is_empty() && self.counters.load.idle > 0 {
             let Some(slot) = self.choose() else { return };
             let requests = &self.requests;
@@ -338,9 +339,6 @@ impl Gateway {
 
     /// A worker may be at work on requests of an earlier gateway, which has ended: nobody waits for those either.
     pub(super) fn find_inherited(&mut self, key: Key) {
-        if self.now.since(self.born) > HERITAGE {
-            return;
-        }
         self.look_at_heir(key);
         let Some(held) = self.held_by_worker(key) else { return };
         let Some(slot) = self.slots.get_mut(key) else { return };

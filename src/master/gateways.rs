@@ -5,8 +5,11 @@
 //! the master's. One that is told to stop serves what it has and ends by itself, within a time.
 
 mod channel;
+mod ends;
+mod hearing;
 mod process;
 mod settings;
+mod succession;
 mod telling;
 mod written;
 
@@ -15,17 +18,18 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use self::channel::Fault;
+pub use self::ends::End;
+pub use self::hearing::{Role, Said};
 use self::process::{Process, Program};
 use self::settings::Logs;
 pub use self::settings::facts;
+use self::succession::{Handing, Undelivered};
 pub use self::telling::World;
 pub use self::written::Written;
 use crate::config::model::{Gateway as Options, Pool, User};
-use crate::ids::{ExitStatus, Generation, Moment, Pid, PoolName};
-use crate::os::process::{Report as Started, ReportPipe};
-use crate::policy::backoff::{CEILING, PROVEN, next_delay};
-use crate::wire::gateway::{Facts, FromGateway, MAX_DESCRIPTORS, ToGateway};
+use crate::ids::{Generation, Moment, Pid, PoolName, WorkerId};
+use crate::policy::backoff::{CEILING, next_delay};
+use crate::wire::gateway::{Facts, MAX_DESCRIPTORS, ToGateway};
 
 /// How long a gateway may take to end that nobody needs any more.
 pub const PATIENCE: Duration = Duration::from_secs(2);
@@ -37,6 +41,8 @@ pub struct Gateways {
     pools: BTreeMap<PoolName, Gateway>,
     /// Those that were replaced, or whose pool has stopped.
     leaving: BTreeMap<u64, Process>,
+    /// Those that hand over to a successor.
+    handing: BTreeMap<u64, Handing>,
     last: u64,
 }
 
@@ -53,6 +59,9 @@ struct Gateway {
     /// The pool's start, seconds since the epoch.
     start_time: i64,
     state: State,
+    /// Of a newer program; it is the gateway once it serves.
+    successor: Option<Process>,
+    undelivered: Undelivered,
     /// The delay before the last start, while it keeps dying.
     delay: Duration,
 }
@@ -80,17 +89,6 @@ pub enum Condition {
     Absent,
 }
 
-/// What the end of a process was.
-#[derive(Debug, PartialEq, Eq)]
-pub enum End {
-    /// Not that of a gateway.
-    Foreign,
-    /// As it should be.
-    Expected,
-    /// The pool needs another one.
-    Lost,
-}
-
 /// Looks for the program that gateways are started from.
 ///
 /// # Errors
@@ -107,7 +105,8 @@ pub fn is_installed() -> bool {
 impl Gateways {
     /// None yet. They run as `user`, or as we do.
     pub fn new(user: Option<User>) -> Gateways {
-        Gateways { user, pools: BTreeMap::new(), leaving: BTreeMap::new(), last: 0 }
+        let (pools, leaving, handing) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        Gateways { user, pools, leaving, handing, last: 0 }
     }
 
     /// Whether this process is a gateway.
@@ -121,7 +120,10 @@ impl Gateways {
     }
 
     fn processes(&self) -> impl Iterator<Item = &Process> {
-        self.pools.values().filter_map(Gateway::process).chain(self.leaving.values())
+        let successors = self.pools.values().filter_map(|gateway| gateway.successor.as_ref());
+        let handing = self.handing.values().map(|handing| &handing.process);
+        let current = self.pools.values().filter_map(Gateway::process);
+        current.chain(successors).chain(handing).chain(self.leaving.values())
     }
 
     /// The pools that have one.
@@ -136,6 +138,12 @@ impl Gateways {
             Some(State::Stopping(_)) => Condition::Stopping,
             Some(State::Resting { .. } | State::Stopped) | None => Condition::Absent,
         }
+    }
+
+    /// What the gateway that has this worker is doing.
+    pub fn condition_for(&self, pool: &PoolName, worker: WorkerId) -> Condition {
+        let current = self.condition(pool);
+        if current == Condition::Absent && self.is_kept(pool, worker) { Condition::Running } else { current }
     }
 
     /// Its process.
@@ -210,6 +218,8 @@ impl Gateways {
                     start_time,
                     generation,
                     state: AT_ONCE,
+                    successor: None,
+                    undelivered: Undelivered::default(),
                     delay: Duration::ZERO,
                     settings: Arc::clone(&settings),
                 };
@@ -245,6 +255,7 @@ impl Gateways {
     /// Has the pool's gateway take no more connections and end when it has served what waits; false if there is none.
     pub fn stop(&mut self, pool: &PoolName, within: Duration) -> bool {
         self.tell(pool, &ToGateway::Stop { within });
+        self.tell_handing(pool, &ToGateway::Stop { within });
         let Some(gateway) = self.pools.get_mut(pool) else { return false };
         gateway.state = match std::mem::replace(&mut gateway.state, State::Stopped) {
             State::Running(process) | State::Stopping(process) => State::Stopping(process),
@@ -253,12 +264,24 @@ impl Gateways {
         matches!(gateway.state, State::Stopping(_))
     }
 
-    /// The pool has no gateway any more; a process that still has something to say may say it. Its number, if there is one.
-    pub fn close(&mut self, pool: &PoolName) -> Option<u64> {
+    /// The pool has no gateway any more; a process that still has something to say may say it. The numbers of those.
+    pub fn close(&mut self, pool: &PoolName) -> Vec<u64> {
         // No worker is left: what still waits is refused now.
         self.stop(pool, Duration::ZERO);
-        let gateway = self.pools.remove(pool)?;
-        self.leave(gateway.state)
+        let Some(gateway) = self.pools.remove(pool) else { return Vec::new() };
+        let mut left: Vec<u64> = self.leave(gateway.state).into_iter().collect();
+        if let Some(successor) = gateway.successor {
+            successor.kill();
+            left.extend(self.leave(State::Stopping(successor)));
+        }
+        let handing: Vec<u64> =
+            self.handing.iter().filter(|(_, one)| one.pool == *pool).map(|(n, _)| *n).collect();
+        for number in handing {
+            if let Some(Handing { process, .. }) = self.handing.remove(&number) {
+                left.extend(self.leave(State::Stopping(process)));
+            }
+        }
+        left
     }
 
     fn leave(&mut self, state: State) -> Option<u64> {
@@ -272,10 +295,9 @@ impl Gateways {
         }
     }
 
-    /// Kills the pool's process, if it is this one; another follows.
-    pub fn kill_current(&mut self, pool: &PoolName, number: u64) {
-        let process = self.pools.get(pool).and_then(Gateway::process);
-        if let Some(process) = process.filter(|process| process.number == number) {
+    /// Kills this process; what follows from its end follows.
+    pub fn kill_process(&mut self, number: u64) {
+        if let Some(process) = self.process_mut(number) {
             process.kill();
         }
     }
@@ -285,70 +307,6 @@ impl Gateways {
         if let Some(process) = self.leaving.get(&number) {
             log::warn!("gateway {} is still there after {PATIENCE:?}, sending SIGKILL", process.pid);
             process.kill();
-        }
-    }
-
-    /// Sends what waits and takes the next message of the process with this number; with it comes the pool that the process
-    /// speaks for, `None` once it speaks for none.
-    pub fn next_message(&mut self, number: u64) -> Option<(Option<PoolName>, FromGateway)> {
-        let mut all = self.pools.iter_mut();
-        let current = all.find_map(|(pool, gateway)| match &mut gateway.state {
-            State::Running(process) | State::Stopping(process) if process.number == number => {
-                Some((Some(pool.clone()), process))
-            }
-            State::Running(_) | State::Stopping(_) | State::Resting { .. } | State::Stopped => None,
-        });
-        let (pool, process) = current.or_else(|| Some((None, self.leaving.get_mut(&number)?)))?;
-        let received = process.channel.flush().and_then(|()| process.channel.receive());
-        match received {
-            Ok(message) => message.map(|message| (pool, message)),
-            // Its end follows.
-            Err(Fault::Closed) => None,
-            Err(fault) => {
-                log::error!("gateway {}: {fault}; killing it", process.pid);
-                process.kill();
-                None
-            }
-        }
-    }
-
-    /// A child has ended.
-    pub fn ended(&mut self, now: Moment, pid: Pid, status: ExitStatus) -> End {
-        if let Some(number) = self.leaving.values().find(|gone| gone.pid == pid).map(|gone| gone.number) {
-            self.leaving.remove(&number);
-            return End::Expected;
-        }
-        let Some(pool) = self.pool_of(pid) else { return End::Foreign };
-        let Some(gateway) = self.pools.get_mut(&pool) else { return End::Foreign };
-        match std::mem::replace(&mut gateway.state, AT_ONCE) {
-            State::Running(process) => {
-                let age = now.since(process.since);
-                let why = match process.report.as_ref().map_or(Started::Executing, ReportPipe::read) {
-                    Started::Failed(error) => error.to_string(),
-                    Started::Executing | Started::Pending => status.to_string(),
-                };
-                let is_first = age >= PROVEN;
-                let delay = if is_first { Duration::ZERO } else { gateway.delay };
-                gateway.delay = if is_first { Duration::ZERO } else { next_delay(gateway.delay, CEILING) };
-                let next = if delay.is_zero() { "at once".to_owned() } else { format!("in {delay:?}") };
-                log::error!(
-                    "[pool {pool}] gateway {pid} {why} after {:.6} seconds from start, starting another {next}",
-                    age.as_secs_f64()
-                );
-                gateway.state = State::Resting { until: now.after(delay) };
-                End::Lost
-            }
-            State::Stopping(_) => {
-                gateway.state = State::Stopped;
-                if status != ExitStatus::Code(0) {
-                    log::warn!("[pool {pool}] gateway {pid} {status} while it was stopping");
-                }
-                End::Expected
-            }
-            state @ (State::Resting { .. } | State::Stopped) => {
-                gateway.state = state;
-                End::Foreign
-            }
         }
     }
 

@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::Master;
-use super::gateways::Condition;
 use super::run::Timer;
 use crate::ids::{PoolName, Ticket};
 use crate::os::clock;
@@ -30,9 +29,10 @@ struct Inquiry {
     client: u64,
     /// `None` is every pool.
     pool: Option<PoolName>,
-    missing: BTreeSet<PoolName>,
+    /// Gateways, by the numbers of their processes.
+    missing: BTreeSet<u64>,
     /// Workers of reports that are not complete yet.
-    parts: BTreeMap<PoolName, Vec<WorkerReport>>,
+    parts: BTreeMap<u64, Vec<WorkerReport>>,
     reports: Reports,
 }
 
@@ -43,7 +43,7 @@ impl Inquiries {
     }
 
     /// Notes a question; its number.
-    fn open(&mut self, client: u64, pool: Option<PoolName>, missing: BTreeSet<PoolName>) -> u64 {
+    fn open(&mut self, client: u64, pool: Option<PoolName>, missing: BTreeSet<u64>) -> u64 {
         self.last += 1;
         self.open.insert(
             self.last,
@@ -53,27 +53,29 @@ impl Inquiries {
     }
 
     /// The first part of an answer.
-    pub fn note_workers(&mut self, number: u64, pool: &PoolName, workers: Vec<WorkerReport>) {
-        if let Some(inquiry) = self.open.get_mut(&number).filter(|inquiry| inquiry.missing.contains(pool)) {
-            inquiry.parts.entry(pool.clone()).or_default().extend(workers);
+    pub fn note_workers(&mut self, number: u64, gateway: u64, workers: Vec<WorkerReport>) {
+        if let Some(inquiry) = self.open.get_mut(&number).filter(|inquiry| inquiry.missing.contains(&gateway))
+        {
+            inquiry.parts.entry(gateway).or_default().extend(workers);
         }
     }
 
     /// A gateway has answered; true if it was the last that was waited for. An answer that comes too late is none.
-    fn answer(&mut self, number: u64, pool: &PoolName, mut report: Report) -> bool {
+    fn answer(&mut self, number: u64, (gateway, pool): (u64, &PoolName), mut report: Report) -> bool {
         let Some(inquiry) = self.open.get_mut(&number) else { return false };
-        if inquiry.missing.remove(pool) {
-            report.workers.splice(..0, inquiry.parts.remove(pool).unwrap_or_default());
-            inquiry.reports.insert(pool.clone(), report);
+        if inquiry.missing.remove(&gateway) {
+            report.workers.splice(..0, inquiry.parts.remove(&gateway).unwrap_or_default());
+            // During an upgrade a pool has two.
+            inquiry.reports.entry(pool.clone()).or_default().add(report);
         }
         inquiry.missing.is_empty()
     }
 
     /// A gateway has ended and answers nobody any more: the questions that were only waiting for it.
-    fn give_up(&mut self, pool: &PoolName) -> Vec<u64> {
+    fn give_up(&mut self, gateway: u64) -> Vec<u64> {
         let mut complete = Vec::new();
         for (number, inquiry) in &mut self.open {
-            if inquiry.missing.remove(pool) && inquiry.missing.is_empty() {
+            if inquiry.missing.remove(&gateway) && inquiry.missing.is_empty() {
                 complete.push(*number);
             }
         }
@@ -84,12 +86,9 @@ impl Inquiries {
 impl Master {
     /// Answers a client that asks for the status of a pool or of all, after their gateways have been asked.
     pub(super) fn inquire(&mut self, client: u64, pool: Option<PoolName>, ticket: Ticket) {
-        let asked: BTreeSet<PoolName> = self
-            .gateways
-            .pools()
-            .filter(|name| pool.as_ref().is_none_or(|pool| pool == *name))
-            .filter(|name| self.gateways.condition(name) != Condition::Absent)
-            .cloned()
+        let wanted = self.gateways.pools().filter(|name| pool.as_ref().is_none_or(|pool| pool == *name));
+        let asked: Vec<(PoolName, u64)> = wanted
+            .flat_map(|name| self.gateways.witnesses(name).into_iter().map(|number| (name.clone(), number)))
             .collect();
         if asked.is_empty() {
             let snapshot = self.snapshot(pool.as_ref(), &Reports::new());
@@ -97,23 +96,24 @@ impl Master {
         }
         self.control.wait(client, ticket);
         self.set_client_timer(client, None);
-        let number = self.inquiries.open(client, pool, asked.clone());
+        let missing = asked.iter().map(|(_, gateway)| *gateway).collect();
+        let number = self.inquiries.open(client, pool, missing);
         self.timers.set(Timer::Inquiry(number), Some(clock::monotonic().after(PATIENCE)));
-        for name in &asked {
-            self.gateways.tell(name, &ToGateway::Ask { number });
+        for (name, gateway) in &asked {
+            self.gateways.tell_process(name, *gateway, &ToGateway::Ask { number });
         }
     }
 
     /// A gateway has answered.
-    pub(super) fn on_gateway_report(&mut self, pool: &PoolName, number: u64, report: Report) {
-        if self.inquiries.answer(number, pool, report) {
+    pub(super) fn on_gateway_report(&mut self, number: u64, by: (u64, &PoolName), report: Report) {
+        if self.inquiries.answer(number, by, report) {
             self.conclude(number);
         }
     }
 
     /// A gateway is gone.
-    pub(super) fn ask_no_more(&mut self, pool: &PoolName) {
-        for number in self.inquiries.give_up(pool) {
+    pub(super) fn ask_no_more(&mut self, gateway: u64) {
+        for number in self.inquiries.give_up(gateway) {
             self.conclude(number);
         }
     }
@@ -132,10 +132,6 @@ mod tests {
     use super::*;
     use crate::ids::{Pid, SlotId, WorkerId};
 
-    fn pools(names: &[&str]) -> BTreeSet<PoolName> {
-        names.iter().map(|name| PoolName::new(name).unwrap()).collect()
-    }
-
     fn name(text: &str) -> PoolName {
         PoolName::new(text).unwrap()
     }
@@ -143,17 +139,27 @@ mod tests {
     #[test]
     fn a_question_is_answered_when_the_last_gateway_has_spoken() {
         let mut inquiries = Inquiries::default();
-        let number = inquiries.open(7, None, pools(&["a", "b"]));
-        assert!(!inquiries.answer(number, &name("a"), Report::default()));
-        assert!(!inquiries.answer(number + 1, &name("b"), Report::default()));
-        assert!(inquiries.answer(number, &name("b"), Report { accepted: 9, ..Report::default() }));
+        let number = inquiries.open(7, None, BTreeSet::from([1, 2]));
+        assert!(!inquiries.answer(number, (1, &name("a")), Report::default()));
+        assert!(!inquiries.answer(number + 1, (2, &name("b")), Report::default()));
+        assert!(inquiries.answer(number, (2, &name("b")), Report { accepted: 9, ..Report::default() }));
         assert_eq!(inquiries.open[&number].reports[&name("b")].accepted, 9);
+    }
+
+    #[test]
+    fn a_pool_with_two_gateways_shows_the_sum_of_both() {
+        let mut inquiries = Inquiries::default();
+        let number = inquiries.open(7, None, BTreeSet::from([1, 2]));
+        let report = |accepted| Report { accepted, ..Report::default() };
+        assert!(!inquiries.answer(number, (1, &name("a")), report(3)));
+        assert!(inquiries.answer(number, (2, &name("a")), report(4)));
+        assert_eq!(inquiries.open[&number].reports[&name("a")].accepted, 7);
     }
 
     #[test]
     fn a_long_answer_comes_in_parts() {
         let mut inquiries = Inquiries::default();
-        let number = inquiries.open(7, None, pools(&["a"]));
+        let number = inquiries.open(7, None, BTreeSet::from([1]));
         let worker = |slot| WorkerReport {
             slot: SlotId(slot),
             worker: WorkerId(1),
@@ -162,12 +168,12 @@ mod tests {
             requests: 0,
             current: 0,
         };
-        inquiries.note_workers(number, &name("a"), vec![worker(0), worker(1)]);
-        inquiries.note_workers(number, &name("b"), vec![worker(9)]);
-        inquiries.note_workers(number, &name("a"), vec![worker(2)]);
+        inquiries.note_workers(number, 1, vec![worker(0), worker(1)]);
+        inquiries.note_workers(number, 9, vec![worker(9)]);
+        inquiries.note_workers(number, 1, vec![worker(2)]);
         assert!(inquiries.answer(
             number,
-            &name("a"),
+            (1, &name("a")),
             Report { workers: vec![worker(3)], ..Report::default() }
         ));
         let slots = inquiries.open[&number].reports[&name("a")].workers.iter().map(|worker| worker.slot.0);
@@ -177,10 +183,10 @@ mod tests {
     #[test]
     fn a_gateway_that_has_ended_is_not_waited_for() {
         let mut inquiries = Inquiries::default();
-        let both = inquiries.open(7, None, pools(&["a", "b"]));
-        let one = inquiries.open(8, Some(name("a")), pools(&["a"]));
-        assert_eq!(inquiries.give_up(&name("a")), [one]);
-        assert_eq!(inquiries.give_up(&name("b")), [both]);
-        assert_eq!(inquiries.give_up(&name("b")), Vec::<u64>::new());
+        let both = inquiries.open(7, None, BTreeSet::from([1, 2]));
+        let one = inquiries.open(8, Some(name("a")), BTreeSet::from([1]));
+        assert_eq!(inquiries.give_up(1), [one]);
+        assert_eq!(inquiries.give_up(2), [both]);
+        assert_eq!(inquiries.give_up(2), Vec::<u64>::new());
     }
 }

@@ -26,6 +26,7 @@ mod source;
 mod spawning;
 mod start;
 mod state;
+mod succession;
 mod take_over;
 #[cfg(test)]
 mod testing;

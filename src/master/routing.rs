@@ -1,11 +1,12 @@
 //! Between the supervisor and the gateways: what is decided about workers becomes messages, what a gateway says becomes
 //! events. Only pools with `dispatch = "gateway"` come here.
 
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::Master;
-use super::gateways::{Condition, End, Gateways, PATIENCE, World, facts};
+use super::gateways::{Condition, End, Gateways, PATIENCE, Role, Said, World, facts};
 use super::listeners::Listeners;
 use super::run::Timer;
 use super::seats::Seat;
@@ -20,7 +21,7 @@ use crate::os::activity::{self, Observer, Way};
 use crate::os::socket::Listener;
 use crate::os::{clock, inspect};
 use crate::supervise::event::{Event, WorkerCommand};
-use crate::wire::gateway::{FromGateway, Rest, Sight, TakenBack, ToGateway, VERSION};
+use crate::wire::gateway::{FromGateway, Past, Rest, Sight, TakenBack, ToGateway, VERSION};
 
 /// How long changed numbers may wait to be told to a gateway: a thousand starts are told at once.
 const FACTS_PAUSE: Duration = Duration::from_millis(100);
@@ -87,6 +88,20 @@ impl Master {
     fn start_gateway(&mut self, pool: &PoolName) -> Result<(), String> {
         let log = Pipe::open()?;
         let (number, pid) = self.gateways.start(pool, &mut self.cgroups, &log)?;
+        self.watch_gateway(pool, number, pid, log)?;
+        let listeners = doors(&self.listeners, &self.gateways, pool);
+        self.gateways.tell_everything(pool, &World { listeners, slots: &self.slots });
+        self.warm_up_again(pool);
+        Ok(())
+    }
+
+    pub(super) fn watch_gateway(
+        &mut self,
+        pool: &PoolName,
+        number: u64,
+        pid: Pid,
+        log: Pipe,
+    ) -> Result<(), String> {
         log::info!("[pool {pool}] gateway {pid} started");
         let source = Source { pool: pool.clone(), pid, stream: Stream::Stderr };
         let capture = Capture::new(source, Form::Ours, Limits::default(), clock::monotonic());
@@ -99,9 +114,6 @@ impl Master {
             event::watch_both_ways(registry, channel, Token::Gateway(number))
                 .map_err(|error| format!("cannot watch gateway {pid}: {error}"))?;
         }
-        let listeners = doors(&self.listeners, &self.gateways, pool);
-        self.gateways.tell_everything(pool, &World { listeners, slots: &self.slots });
-        self.warm_up_again(pool);
         Ok(())
     }
 
@@ -110,7 +122,8 @@ impl Master {
         let Some((pool, slot, pid)) = self.on_slot(id) else { return };
         let Some(occupant) = self.slots.occupant(&pool, slot).copied() else { return };
         self.slots.set_stage(&pool, slot, id, Stage::Admitted { pid });
-        let message = ToGateway::Worker { slot, worker: id, pid, generation: occupant.generation };
+        let (generation, past) = (occupant.generation, Past::Unknown);
+        let message = ToGateway::Worker { slot, worker: id, pid, generation, past };
         self.gateways.tell(&pool, &message);
     }
 
@@ -130,7 +143,7 @@ impl Master {
 
     /// The pool has stopped: its gateway ends, its slots are closed.
     pub(super) fn close_gateway(&mut self, pool: &PoolName) {
-        if let Some(number) = self.gateways.close(pool) {
+        for number in self.gateways.close(pool) {
             self.timers.set(Timer::GatewayEnd(number), Some(clock::monotonic().after(PATIENCE)));
         }
         self.slots.close(pool);
@@ -138,28 +151,30 @@ impl Master {
 
     /// A gateway said something, or can be told more.
     pub(super) fn on_gateway(&mut self, number: u64) {
-        while let Some((pool, message)) = self.gateways.next_message(number) {
+        while let Some(Said { by, message, descriptors }) = self.gateways.next_message(number) {
             // What a process says that was replaced concerns nobody.
-            if let Some(pool) = pool {
-                self.on_message(&pool, number, message);
+            if let Some((pool, role)) = by {
+                self.on_message(&pool, (number, role), message, descriptors);
             }
         }
     }
 
-    fn on_message(&mut self, pool: &PoolName, number: u64, message: FromGateway) {
+    fn on_message(
+        &mut self,
+        pool: &PoolName,
+        (number, role): (u64, Role),
+        message: FromGateway,
+        descriptors: Vec<OwnedFd>,
+    ) {
         match message {
+            FromGateway::Ready { version: VERSION } if role == Role::Successor => self.succeed(pool),
             FromGateway::Ready { version: VERSION } => log::debug!("[pool {pool}] gateway is ready"),
             FromGateway::Ready { version } => {
                 log::error!("[pool {pool}] its gateway speaks version {version}, not {VERSION}; killing it");
-                self.gateways.kill_current(pool, number);
+                self.gateways.kill_process(number);
             }
             FromGateway::Warmed { worker, result, .. } => self.on_warmed(worker, result),
-            FromGateway::Drained { slot, worker } => {
-                if let Some(Stage::Draining { .. }) = self.stage(pool, slot, worker) {
-                    self.slots.set_stage(pool, slot, worker, Stage::Drained);
-                    self.supervisor.handle(clock::monotonic(), Event::Drained { worker });
-                }
-            }
+            FromGateway::Drained { slot, worker } => self.on_drained(pool, slot, worker),
             FromGateway::Worn { slot, worker, requests, wear } => {
                 if self.stage(pool, slot, worker).is_some() {
                     log::debug!(
@@ -170,33 +185,59 @@ impl Master {
                 }
             }
             FromGateway::Terminate { slot, worker, reason } => {
-                if self.stage(pool, slot, worker).is_some()
-                    && let Some((_, _, pid)) = self.on_slot(worker)
-                {
-                    log::warn!("[pool {pool}] child {pid}, {reason}, terminating");
-                    self.command(worker, WorkerCommand::Terminate);
-                }
+                self.on_terminate(pool, slot, worker, &reason);
             }
-            FromGateway::Slow { number, slot, worker } => {
+            FromGateway::Slow { number: question, slot, worker } => {
                 let sight = match (self.stage(pool, slot, worker), self.on_slot(worker)) {
                     (Some(_), Some((_, _, pid))) => sight(pid),
                     (None, _) | (_, None) => Sight::default(),
                 };
-                self.gateways.tell(pool, &ToGateway::Seen { number, sight });
+                self.gateways.tell_process(pool, number, &ToGateway::Seen { number: question, sight });
             }
             FromGateway::Look { slot, worker } => {
                 let rest = self.rest(pool, slot, worker);
-                self.gateways.tell(pool, &ToGateway::Rest { slot, worker, rest });
+                self.gateways.tell_process(pool, number, &ToGateway::Rest { slot, worker, rest });
             }
             FromGateway::TakeBack { slot, worker, kept } => {
                 let outcome = self.take_back(pool, slot, worker, kept);
-                self.gateways.tell(pool, &ToGateway::TakenBack { slot, worker, outcome });
+                self.gateways.tell_process(pool, number, &ToGateway::TakenBack { slot, worker, outcome });
             }
+            FromGateway::Load(load) if role == Role::Handing => self.gateways.note_load(number, load),
             // Pools are static: their number of workers does not follow demand.
             FromGateway::Load(_) => {}
-            FromGateway::Workers { number, workers } => self.inquiries.note_workers(number, pool, workers),
-            FromGateway::Report { number, report } => self.on_gateway_report(pool, number, *report),
+            FromGateway::Released { slot, worker, requests } => {
+                self.on_released(pool, number, slot, worker, Past::Released(requests));
+            }
+            FromGateway::Clients => self.gateways.pass_clients(pool, descriptors),
+            FromGateway::Counts { report } => {
+                if role == Role::Handing {
+                    self.gateways.pass_counts(pool, *report);
+                }
+            }
+            FromGateway::Workers { number: question, workers } => {
+                self.inquiries.note_workers(question, number, workers);
+            }
+            FromGateway::Report { number: question, report } => {
+                self.on_gateway_report(question, (number, pool), *report);
+            }
             FromGateway::Stopped => log::debug!("[pool {pool}] gateway has served what it had"),
+        }
+    }
+
+    fn on_drained(&mut self, pool: &PoolName, slot: SlotId, worker: WorkerId) {
+        if let Some(Stage::Draining { .. }) = self.stage(pool, slot, worker) {
+            self.slots.set_stage(pool, slot, worker, Stage::Drained);
+            self.gateways.forget_worker(pool, worker);
+            self.supervisor.handle(clock::monotonic(), Event::Drained { worker });
+        }
+    }
+
+    fn on_terminate(&mut self, pool: &PoolName, slot: SlotId, worker: WorkerId, reason: &str) {
+        if self.stage(pool, slot, worker).is_some()
+            && let Some((_, _, pid)) = self.on_slot(worker)
+        {
+            log::warn!("[pool {pool}] child {pid}, {reason}, terminating");
+            self.command(worker, WorkerCommand::Terminate);
         }
     }
 
@@ -251,14 +292,22 @@ impl Master {
             self.on_output(Token::GatewayLog(number));
             self.timers.set(Timer::GatewayEnd(number), None);
         }
-        if let Some(pool) = self.gateways.pool_of(pid) {
-            self.ask_no_more(&pool);
+        if let Some(number) = self.gateways.number(pid) {
+            self.ask_no_more(number);
         }
         match self.gateways.ended(clock::monotonic(), pid, status) {
             End::Foreign => false,
             End::Expected => true,
             End::Lost => {
                 self.start_gateways();
+                true
+            }
+            End::HandedOver { pool, workers } => {
+                self.give_orphans(&pool, &workers);
+                true
+            }
+            End::Heirless { pool, why } => {
+                self.on_succession(&pool, Err(why));
                 true
             }
         }
@@ -283,6 +332,7 @@ impl Master {
             let wanted = usize::try_from(view.children).unwrap_or(usize::MAX);
             for slot in self.slots.shrink(&view.name, wanted) {
                 self.gateways.tell(&view.name, &ToGateway::SlotGone { slot });
+                self.gateways.tell_handing(&view.name, &ToGateway::SlotGone { slot });
             }
         }
     }
@@ -290,7 +340,7 @@ impl Master {
 
 /// Where a pool's gateway listens: on the sockets of its settings, and on those that only older workers' settings name, for
 /// as long as these workers are there.
-fn doors<'a>(listeners: &'a Listeners, gateways: &Gateways, pool: &PoolName) -> Vec<&'a Listener> {
+pub(super) fn doors<'a>(listeners: &'a Listeners, gateways: &Gateways, pool: &PoolName) -> Vec<&'a Listener> {
     let newest = gateways.generation(pool);
     let wanted = newest.map(|generation| listeners.of(pool, generation)).into_iter().flatten();
     let mut doors: Vec<&Listener> = wanted.map(|(_, listener)| listener).collect();

@@ -98,7 +98,7 @@ impl Master {
     fn known_stage(&self, id: WorkerId) -> Option<Stage> {
         let (pool, slot, _) = self.on_slot(id)?;
         let occupant = self.slots.occupant(&pool, slot).filter(|occupant| occupant.worker == id)?;
-        match (occupant.stage, self.gateways.condition(&pool)) {
+        match (occupant.stage, self.gateways.condition_for(&pool, id)) {
             (Stage::Starting, _) => None,
             (stage @ Stage::Drained, _) => Some(stage),
             (Stage::Admitted { .. } | Stage::Draining { .. }, Condition::Absent) => None,
@@ -123,10 +123,12 @@ impl Master {
                 }
             }),
             // A gateway that stops needs its workers for what waits; when it has ended, they are idle.
-            Stage::Admitted { .. } if self.gateways.condition(&pool) == Condition::Stopping => Some(busy),
+            Stage::Admitted { .. } if self.gateways.condition_for(&pool, id) == Condition::Stopping => {
+                Some(busy)
+            }
             Stage::Admitted { .. } => {
                 self.slots.set_stage(&pool, slot, id, Stage::Draining { pid });
-                self.gateways.tell(&pool, &ToGateway::Drain { slot, worker: id });
+                self.gateways.tell_keeper(&pool, id, &ToGateway::Drain { slot, worker: id });
                 Some(busy)
             }
             Stage::Draining { .. } | Stage::Starting => Some(busy),

@@ -22,7 +22,7 @@ use crate::os::limits::OriginalLimit;
 use crate::supervise::Supervisor;
 
 /// Raised when the state changes so that the last version's cannot be read as it is.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// The oldest version that is understood: one back.
 const OLDEST: u32 = 1;
@@ -142,7 +142,14 @@ impl State {
     }
 }
 
-/// From version `OLDEST` to `VERSION`.
-fn from_last_version(state: Value) -> Value {
+/// From version `OLDEST` to `VERSION`: the last one exchanged no gateways.
+fn from_last_version(mut state: Value) -> Value {
+    state["gateways"]["handing"] = Value::Array(Vec::new());
+    for gateway in state["gateways"]["pools"].as_object_mut().into_iter().flat_map(|pools| pools.values_mut())
+    {
+        gateway["clients"] = Value::Array(Vec::new());
+        gateway["counts"] = Value::Null;
+    }
+    state["version"] = VERSION.into();
     state
 }

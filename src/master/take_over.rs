@@ -18,7 +18,7 @@ use super::settings::Settings;
 use super::slots::Slots;
 use super::start::{catch_signals, live};
 use super::state::State;
-use super::upgrade::Upgrade;
+use super::upgrade::{self, Succession, Upgrade};
 use super::workers::Workers;
 use crate::cli::exit::Daemon as Exit;
 use crate::cli::output;
@@ -140,9 +140,15 @@ impl Master {
         self.start_gateways();
         self.facts_changed();
         self.reap();
-        if let Some(ticket) = ticket {
-            let ours = env!("CARGO_PKG_VERSION");
-            self.answer(ticket, Ok(format!("fpmd is upgraded from {release} to {ours}")));
+        let (waiting, failed) = (self.gateways.serving().into_iter().collect(), Vec::new());
+        let succession = Succession { ticket, release: release.to_owned(), waiting, failed };
+        self.upgrade = Upgrade::Succeeding(succession);
+        self.timers.set(Timer::Upgrade, Some(now.after(upgrade::PATIENCE)));
+        for pool in self.gateways.serving() {
+            if let Err(reason) = self.start_successor(&pool) {
+                self.on_succession(&pool, Err(reason));
+            }
         }
+        self.conclude_upgrade();
     }
 }

@@ -4,6 +4,7 @@
 //! Until the exec has happened nothing has changed, and any refusal leaves everything as it was. What the new program does
 //! then is `take_over`.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
@@ -14,7 +15,7 @@ use super::Master;
 use super::run::{Timer, signals};
 use super::spawning::Pipe;
 use super::state::{State, VERSION};
-use crate::ids::{ExitStatus, Pid, Signal, Ticket};
+use crate::ids::{ExitStatus, Pid, PoolName, Signal, Ticket};
 use crate::log;
 use crate::log::capture::Capture;
 use crate::os::handover::{self, Estate};
@@ -28,7 +29,7 @@ use crate::systemd;
 pub const TRIAL: &str = "take-over-trial";
 
 /// How long the new program may take to say that it can go on, and then everything that is half done to get done.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What of a refusing program's words is passed on, bytes.
 const WORDS: u64 = 4096;
@@ -43,6 +44,21 @@ pub enum Upgrade {
     Trying(Trial),
     /// It can go on with it; as soon as nothing is half done, it will.
     Agreed { ticket: Option<Ticket>, program: PathBuf },
+    /// This is the new program; gateways of the old one are being exchanged.
+    Succeeding(Succession),
+}
+
+/// What is left to do after the exec.
+#[derive(Debug)]
+pub struct Succession {
+    /// Who waits for it.
+    pub ticket: Option<Ticket>,
+    /// The release before.
+    pub release: String,
+    /// Pools whose new gateway does not serve yet.
+    pub waiting: BTreeSet<PoolName>,
+    /// Gateways that could not be exchanged, and why.
+    pub failed: Vec<String>,
 }
 
 /// The new program, as a child that tells whether it could go on.
@@ -60,7 +76,9 @@ impl Master {
     pub(super) fn begin_upgrade(&mut self, ticket: Ticket) {
         let started = match &self.upgrade {
             Upgrade::None => self.refuse_upgrade().map_or_else(|| self.start_trial(ticket), Err),
-            Upgrade::Trying(_) | Upgrade::Agreed { .. } => Err("an upgrade is in progress".to_owned()),
+            Upgrade::Trying(_) | Upgrade::Agreed { .. } | Upgrade::Succeeding(_) => {
+                Err("an upgrade is in progress".to_owned())
+            }
         };
         match started {
             Ok(trial) => {
@@ -129,6 +147,12 @@ impl Master {
                 // Its end is that of any other child then.
                 let _ = signal::send_to_group(trial.pid, Signal::KILL);
                 (trial.ticket, format!("'{}' has not answered within {PATIENCE:?}", trial.program.display()))
+            }
+            Upgrade::Succeeding(succession) => {
+                // Their ends say the rest.
+                self.gateways.give_up_successors();
+                self.upgrade = Upgrade::Succeeding(succession);
+                return;
             }
             Upgrade::Agreed { ticket, .. } => {
                 let held_up = self.half_done().unwrap_or("something is half done");

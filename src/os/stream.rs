@@ -94,9 +94,23 @@ impl Stream {
         inet(&storage)
     }
 
-    fn is_tcp(&self) -> bool {
+    /// Whether it is a TCP connection.
+    pub fn is_tcp(&self) -> bool {
         let named = sys::getsockname::<SockaddrStorage>(self.0.as_raw_fd());
         named.is_ok_and(|storage| inet(&storage).is_some())
+    }
+}
+
+impl From<OwnedFd> for Stream {
+    /// Of a connection that an earlier one was made over: non-blocking still.
+    fn from(fd: OwnedFd) -> Stream {
+        Stream(fd)
+    }
+}
+
+impl From<Stream> for OwnedFd {
+    fn from(stream: Stream) -> OwnedFd {
+        stream.0
     }
 }
 

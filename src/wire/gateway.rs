@@ -52,6 +52,25 @@ pub enum ToGateway {
         pid: Pid,
         /// The settings that it was started with; requests go to the newest generation that has an idle worker.
         generation: Generation,
+        /// What it has been through.
+        #[serde(default)]
+        past: Past,
+    },
+    /// Another gateway takes over, as fpmd is upgraded: accept no more connections, give those away on which nothing is asked
+    /// for (`Clients`), and workers as soon as no request waits here (`Released`); tell what was counted (`Counts`), now and
+    /// at the end; then `Stopped`.
+    HandOver,
+    /// Connections of clients from another gateway of the pool. Descriptors: each is one.
+    Clients,
+    /// Another gateway of the pool needs workers for older requests: release so many, the next that are idle.
+    Spare {
+        /// How many.
+        workers: u32,
+    },
+    /// What other gateways of the pool have counted, to be added.
+    Inherit {
+        /// Counts, and no workers.
+        report: Box<Report>,
     },
     /// A new worker runs on the slot: send it this request, before any other, and say `Warmed` when it has answered.
     Warm {
@@ -157,6 +176,22 @@ pub enum FromGateway {
         /// Which worker.
         worker: WorkerId,
     },
+    /// The worker has no request here and belongs to another gateway now (answers `HandOver` and `Spare`).
+    Released {
+        /// Which slot.
+        slot: SlotId,
+        /// Which worker.
+        worker: WorkerId,
+        /// How many requests it has served.
+        requests: u64,
+    },
+    /// Connections for another gateway of the pool. Descriptors: each is one.
+    Clients,
+    /// What was counted since the last of these, by a gateway that ends.
+    Counts {
+        /// Counts, and no workers.
+        report: Box<Report>,
+    },
     /// The worker has served `max_requests` and gets no more, or keeps more than `max_memory` after a request and gets more;
     /// replace it, then drain and stop it.
     Worn {
@@ -224,6 +259,29 @@ pub enum FromGateway {
     },
     /// Nothing is left to serve after `Stop`; the gateway exits.
     Stopped,
+}
+
+/// What a worker has been through when a gateway hears of it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Past {
+    /// Nothing; or, for a gateway that has just started, what an earlier one that died has left in it.
+    #[default]
+    Unknown,
+    /// Another gateway has released it after so many requests.
+    Released(u64),
+    /// Another gateway had it and has died.
+    Orphaned,
+}
+
+impl Past {
+    /// Requests that it has served.
+    pub fn requests(self) -> u64 {
+        match self {
+            Past::Released(requests) => requests,
+            Past::Unknown | Past::Orphaned => 0,
+        }
+    }
 }
 
 /// What a process is doing, seen from outside; nothing of one that has gone.

@@ -64,6 +64,54 @@ pub struct Report {
     pub workers: Vec<WorkerReport>,
 }
 
+impl Report {
+    /// Adds what another gateway of the pool knows.
+    pub fn add(&mut self, other: Report) {
+        let Report {
+            load,
+            accepted,
+            max_queued,
+            max_active,
+            slow,
+            timed_out,
+            refused_full,
+            refused_late,
+            refused_client,
+            refused_protocol,
+            retried,
+            taken_back,
+            broken,
+            aborted,
+            server_errors,
+            connections,
+            queue_wait,
+            duration,
+            workers,
+        } = other;
+        self.load.queued += load.queued;
+        self.load.idle += load.idle;
+        self.load.busy += load.busy;
+        self.accepted += accepted;
+        self.max_queued = self.max_queued.max(max_queued);
+        self.max_active = self.max_active.max(max_active);
+        self.slow += slow;
+        self.timed_out += timed_out;
+        self.refused_full += refused_full;
+        self.refused_late += refused_late;
+        self.refused_client += refused_client;
+        self.refused_protocol += refused_protocol;
+        self.retried += retried;
+        self.taken_back += taken_back;
+        self.broken += broken;
+        self.aborted += aborted;
+        self.server_errors += server_errors;
+        self.connections += connections;
+        self.queue_wait.add(&queue_wait);
+        self.duration.add(&duration);
+        self.workers.extend(workers);
+    }
+}
+
 /// One worker, as the gateway knows it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct WorkerReport {

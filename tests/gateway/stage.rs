@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use fpmd::ids::{Generation, Pid, PoolName, SlotId, WorkerId};
 use fpmd::os::fdpass;
-use fpmd::wire::gateway::{FromGateway, MAX_PACKET, Report, Settings, ToGateway, VERSION};
+use fpmd::wire::gateway::{FromGateway, MAX_PACKET, Past, Report, Settings, ToGateway, VERSION};
 
 /// How long anything may take that is expected to happen.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -250,6 +250,7 @@ impl Stage {
             worker,
             pid: Pid::new(pid as i32).unwrap(),
             generation: Generation(generation),
+            past: Past::Unknown,
         });
         worker
     }

@@ -27,5 +27,6 @@ mod sockets;
 mod supervision;
 mod support;
 mod upgrade;
+mod upgrade_gateway;
 mod web;
 mod workers;

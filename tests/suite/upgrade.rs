@@ -261,6 +261,26 @@ fn a_state_of_the_future_is_refused() {
 }
 
 #[test]
+fn a_state_of_the_version_before_is_taken_over() {
+    let rig = Rig::new().linked().pool(Pool::new("www", &workers::c()).dispatch(Dispatch::Gateway));
+    let fpmd = rig.start();
+    let before = fpmd.pool("www");
+    let change = "\
+assert state['version'] == 2
+state['version'] = 1
+state['release'] = '0.0.9'
+del state['gateways']['handing']
+for pool in state['gateways']['pools'].values():
+    del pool['clients'], pool['counts']";
+    fpmd.rig.install(&altered(&fpmd, change));
+    let said = fpmd.ctl_done(&["upgrade"]);
+    assert!(said.contains("from 0.0.9 to"), "{said}");
+    assert_eq!(gist(&fpmd.pool("www")), gist(&before));
+    fpmd.address("www").get("/pid").unwrap();
+    fpmd.finish();
+}
+
+#[test]
 fn what_is_half_done_is_waited_for_or_named() {
     let rig = Rig::new().pool(Pool::new("www", &workers::php()).workers(2)).expect("is being reloaded");
     let mut fpmd = rig.start();

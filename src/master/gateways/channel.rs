@@ -120,7 +120,7 @@ impl Channel {
     ///
     /// # Errors
     /// The gateway is gone, or said something that is no message.
-    pub fn receive(&mut self) -> Result<Option<FromGateway>, Fault> {
+    pub fn receive(&mut self) -> Result<Option<(FromGateway, Vec<OwnedFd>)>, Fault> {
         loop {
             let received = match fdpass::receive(self.socket.as_fd(), &mut self.buffer) {
                 Ok(received) => received,
@@ -134,13 +134,13 @@ impl Channel {
             if received.cut {
                 return Err(Fault::Nonsense("it is too long".to_owned()));
             }
-            if !received.descriptors.is_empty() {
+            let packet = &self.buffer[..received.length];
+            let message: FromGateway =
+                serde_json::from_slice(packet).map_err(|error| Fault::Nonsense(error.to_string()))?;
+            if !received.descriptors.is_empty() && message != FromGateway::Clients {
                 return Err(Fault::Nonsense("it has descriptors beside it".to_owned()));
             }
-            let packet = &self.buffer[..received.length];
-            return serde_json::from_slice(packet)
-                .map(Some)
-                .map_err(|error| Fault::Nonsense(error.to_string()));
+            return Ok(Some((message, received.descriptors)));
         }
     }
 }
@@ -193,9 +193,9 @@ mod tests {
     #[test]
     fn what_is_no_message_is_a_fault() {
         let (mut channel, theirs) = Channel::open().unwrap();
-        assert_eq!(channel.receive(), Ok(None));
+        assert!(matches!(channel.receive(), Ok(None)));
         fdpass::send(theirs.as_fd(), b"\"stopped\"", &[]).unwrap();
-        assert_eq!(channel.receive(), Ok(Some(FromGateway::Stopped)));
+        assert!(matches!(channel.receive(), Ok(Some((FromGateway::Stopped, _)))));
         for packet in [&b"{"[..], b"\"unheard-of\"", b"null", b"\xff"] {
             fdpass::send(theirs.as_fd(), packet, &[]).unwrap();
             assert!(matches!(channel.receive(), Err(Fault::Nonsense(_))));
@@ -203,7 +203,10 @@ mod tests {
         let (reader, _writer) = std::io::pipe().unwrap();
         fdpass::send(theirs.as_fd(), b"\"stopped\"", &[reader.as_fd()]).unwrap();
         assert!(matches!(channel.receive(), Err(Fault::Nonsense(_))));
+        fdpass::send(theirs.as_fd(), b"\"clients\"", &[reader.as_fd(), reader.as_fd()]).unwrap();
+        let Ok(Some((FromGateway::Clients, clients))) = channel.receive() else { panic!("no clients") };
+        assert_eq!(clients.len(), 2);
         drop(theirs);
-        assert_eq!(channel.receive(), Err(Fault::Closed));
+        assert!(matches!(channel.receive(), Err(Fault::Closed)));
     }
 }

@@ -6,12 +6,12 @@ use std::os::fd::{AsFd, BorrowedFd};
 use super::channel::Fault;
 use super::process::Process;
 use super::settings::Logs;
-use super::{Gateways, State, settings};
+use super::{Gateways, Role, State, settings};
 use crate::config::model::Dispatch;
 use crate::ids::{ExitStatus, PoolName, SlotId, WorkerId};
 use crate::master::slots::{Slots, Stage};
 use crate::os::socket::Listener;
-use crate::wire::gateway::{Facts, ToGateway};
+use crate::wire::gateway::{Facts, Past, ToGateway};
 
 /// What a gateway that came up is told before anything else.
 pub struct World<'a> {
@@ -24,12 +24,26 @@ pub struct World<'a> {
 impl Gateways {
     /// Tells a gateway its settings; the first thing that it hears, and again when they have changed.
     pub fn tell_settings(&mut self, pool: &PoolName, listeners: &[&Listener]) {
+        self.send_settings(pool, Role::Current, listeners);
+    }
+
+    /// Tells a successor its settings, so that it serves.
+    pub fn tell_successor(&mut self, pool: &PoolName, listeners: &[&Listener]) {
+        self.send_settings(pool, Role::Successor, listeners);
+    }
+
+    fn send_settings(&mut self, pool: &PoolName, role: Role, listeners: &[&Listener]) {
         let Some(gateway) = self.pools.get_mut(pool) else { return };
         let Dispatch::Gateway(options) = &gateway.settings.dispatch else { return };
         let addresses = listeners.iter().map(ToString::to_string).collect();
         let settings =
             settings::wire(&gateway.settings, options, addresses, &gateway.logs, gateway.start_time);
-        let State::Running(process) = &mut gateway.state else { return };
+        let process = match (role, &mut gateway.state) {
+            (Role::Current, State::Running(process)) => Some(process),
+            (Role::Current | Role::Handing, _) => None,
+            (Role::Successor, _) => gateway.successor.as_mut(),
+        };
+        let Some(process) = process else { return };
         let sockets = listeners.iter().map(|listener| listener.as_fd());
         let descriptors: Vec<BorrowedFd<'_>> = sockets.chain(gateway.logs.descriptors()).collect();
         let message = ToGateway::Settings(Box::new(settings));
@@ -48,16 +62,21 @@ impl Gateways {
             self.tell(pool, &ToGateway::Slot { slot, path: listener.to_string() });
             let Some(occupant) = occupant else { continue };
             let (worker, generation) = (occupant.worker, occupant.generation);
+            if self.is_kept(pool, worker) {
+                continue;
+            }
             let (pid, drains) = match occupant.stage {
                 Stage::Starting | Stage::Drained => continue,
                 Stage::Admitted { pid } => (pid, false),
                 Stage::Draining { pid } => (pid, true),
             };
-            self.tell(pool, &ToGateway::Worker { slot, worker, pid, generation });
+            let past = Past::Unknown;
+            self.tell(pool, &ToGateway::Worker { slot, worker, pid, generation, past });
             if drains {
                 self.tell(pool, &ToGateway::Drain { slot, worker });
             }
         }
+        self.deliver(pool);
     }
 
     /// Tells a pool's gateway something, if there is one.
@@ -80,7 +99,8 @@ impl Gateways {
 
     /// Tells a pool's gateway that a worker has ended.
     pub fn tell_gone(&mut self, pool: &PoolName, slot: SlotId, worker: WorkerId, status: ExitStatus) {
-        self.tell(pool, &ToGateway::WorkerGone { slot, worker, how: status.to_string() });
+        self.tell_keeper(pool, worker, &ToGateway::WorkerGone { slot, worker, how: status.to_string() });
+        self.forget_worker(pool, worker);
     }
 
     /// Opens the log files of all gateways again, after a rotation. One that cannot be opened is kept as it is.
@@ -98,7 +118,13 @@ impl Gateways {
                     continue;
                 }
             }
-            if let State::Running(process) | State::Stopping(process) = &mut gateway.state {
+            let current = match &mut gateway.state {
+                State::Running(process) | State::Stopping(process) => Some(process),
+                State::Resting { .. } | State::Stopped => None,
+            };
+            let handing = self.handing.values_mut().filter(|handing| handing.pool == *pool);
+            let handing = handing.map(|handing| &mut handing.process);
+            for process in current.into_iter().chain(&mut gateway.successor).chain(handing) {
                 let message = ToGateway::Logs {
                     has_access_log: gateway.logs.access.is_some(),
                     has_slowlog: gateway.logs.slow.is_some(),
@@ -113,7 +139,7 @@ impl Gateways {
 }
 
 /// A gateway that cannot be talked to is killed; its end brings the next.
-fn check(pool: &PoolName, process: &Process, sent: Result<(), Fault>) {
+pub(super) fn check(pool: &PoolName, process: &Process, sent: Result<(), Fault>) {
     match sent {
         // Its end follows by itself.
         Ok(()) | Err(Fault::Closed) => {}

@@ -1,6 +1,6 @@
 //! Gateways on their way to a new master: their processes, the way to talk to them, their log files.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
@@ -13,21 +13,31 @@ use serde::{Deserialize, Serialize};
 use super::channel::Channel;
 use super::process::Process;
 use super::settings::Logs;
-use super::{Gateway, Gateways, State};
+use super::{Gateway, Gateways, Handing, State, Undelivered};
 use crate::config::model::{Pool, User};
 use crate::event;
 use crate::event::token::Token;
-use crate::ids::{Generation, Moment, Pid, PoolName};
+use crate::ids::{Generation, Moment, Pid, PoolName, WorkerId};
 use crate::os::handover::{Estate, Heirloom};
 use crate::os::socket::Error;
-use crate::wire::gateway::Facts;
+use crate::wire::gateway::{Facts, Load, Report};
 
 /// Every gateway.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Written {
     pools: BTreeMap<PoolName, WrittenGateway>,
     leaving: Vec<WrittenProcess>,
+    handing: Vec<WrittenHanding>,
     last: u64,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct WrittenHanding {
+    pool: PoolName,
+    process: WrittenProcess,
+    workers: BTreeSet<WorkerId>,
+    load: Load,
+    asked: bool,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -39,6 +49,8 @@ struct WrittenGateway {
     start_time: i64,
     state: WrittenState,
     delay: Duration,
+    clients: Vec<Heirloom>,
+    counts: Option<Report>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -70,7 +82,15 @@ impl Gateways {
             pools.insert(pool.clone(), gateway.bequeath(estate));
         }
         let leaving = self.leaving.values().map(|process| process.bequeath(estate)).collect();
-        Written { pools, leaving, last: self.last }
+        let handing = self.handing.values().map(|one| WrittenHanding {
+            pool: one.pool.clone(),
+            process: one.process.bequeath(estate),
+            workers: one.workers.clone(),
+            load: one.load,
+            asked: one.asked,
+        });
+        let handing = handing.collect();
+        Written { pools, leaving, handing, last: self.last }
     }
 
     /// Takes them over. `settings` gives those of a generation.
@@ -90,6 +110,10 @@ impl Gateways {
         }
         for process in written.leaving {
             gateways.leaving.insert(process.number, Process::claim(process).map_err(text)?);
+        }
+        for WrittenHanding { pool, process, workers, load, asked } in written.handing {
+            let process = Process::claim(process).map_err(text)?;
+            gateways.handing.insert(process.number, Handing { pool, process, workers, load, asked });
         }
         Ok(gateways)
     }
@@ -133,6 +157,8 @@ impl Gateway {
                 State::Stopped => WrittenState::Stopped,
             },
             delay: self.delay,
+            clients: self.undelivered.clients.iter().map(|client| estate.leave(client.as_fd())).collect(),
+            counts: self.undelivered.counts.clone(),
         }
     }
 
@@ -150,6 +176,11 @@ impl Gateway {
                 WrittenState::Stopping(process) => State::Stopping(Process::claim(process)?),
                 WrittenState::Resting { until } => State::Resting { until },
                 WrittenState::Stopped => State::Stopped,
+            },
+            successor: None,
+            undelivered: Undelivered {
+                clients: written.clients.into_iter().map(Heirloom::claim).collect::<Result<_, _>>()?,
+                counts: written.counts,
             },
             delay: written.delay,
         })

@@ -171,6 +171,12 @@ impl Rig {
         self
     }
 
+    /// Starts fpmd by this path.
+    pub fn program(mut self, program: &Path) -> Rig {
+        self.program = program.to_owned();
+        self
+    }
+
     fn link(&self) -> PathBuf {
         self.dir.join("bin/fpmd")
     }

@@ -1,0 +1,112 @@
+//! Two gateways of one pool, when fpmd is upgraded: the old one gives everything away and ends, the new one takes it over.
+//! Who is connected and asks for nothing goes along with the connection; a worker goes when it has no request here and
+//! nobody waits for one; what is counted is passed on once. No connection is closed and no request is refused for it.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use super::client::{Client, Interest};
+use super::core::{Gateway, Phase, Token, unwatch};
+use super::slab::Key;
+use super::slot::State;
+use crate::os::stream::Stream;
+use crate::wire::gateway::{FromGateway, Report};
+
+impl Gateway {
+    /// Another gateway takes over.
+    pub(super) fn hand_over(&mut self) {
+        if self.phase != Phase::Serving {
+            return;
+        }
+        // Who has not been accepted yet is the other one's.
+        drop(self.shut_doors());
+        self.phase = Phase::Leaving;
+        self.pass_counts_on();
+    }
+
+    /// Gives away what is not needed here any more. Comes after all that was read is taken in.
+    pub(super) fn give_away(&mut self) {
+        self.pay();
+        if self.phase != Phase::Leaving {
+            return;
+        }
+        for key in self.clients.keys(Client::is_at_rest) {
+            let Some(client) = self.clients.remove(key) else { continue };
+            if client.interest != Interest::None {
+                // The other one has the same socket, so that closing ours would not end the watch (epoll(7)).
+                unwatch(&self.registry, client.stream.as_fd());
+            }
+            self.gifts.push_back(client.stream.into());
+        }
+        if self.queue.is_empty() {
+            for key in self.free_workers() {
+                self.part_with(key);
+            }
+        }
+    }
+
+    /// Takes connections over from another gateway.
+    pub(super) fn take_over_clients(&mut self, connections: Vec<OwnedFd>) {
+        for connection in connections {
+            let stream = Stream::from(connection);
+            let tcp = stream.is_tcp();
+            let Some(peer) = self.admit(&stream, tcp) else { continue };
+            let key = self.clients.insert(Client::new(stream, peer, self.now));
+            self.watch_client(key, Interest::Read);
+            // What has come meanwhile raises no edge.
+            self.again.push(Token::Client(key));
+        }
+    }
+
+    /// The master wants so many workers more for another gateway, which has older requests.
+    pub(super) fn owe(&mut self, workers: u32) {
+        self.owed = self.owed.saturating_add(workers);
+        self.pay();
+    }
+
+    /// Gives away workers that are owed, as far as any is idle. Comes before the own queue.
+    pub(super) fn pay(&mut self) {
+        if self.owed == 0 {
+            return;
+        }
+        for key in self.free_workers() {
+            if self.owed == 0 {
+                return;
+            }
+            self.owed -= 1;
+            self.part_with(key);
+        }
+    }
+
+    fn free_workers(&self) -> Vec<Key> {
+        self.slots.keys(|slot| {
+            let serves = slot.worker.as_ref().is_some_and(|worker| worker.state == State::Serving);
+            serves && slot.load() == 0
+        })
+    }
+
+    fn part_with(&mut self, key: Key) {
+        let Some(slot) = self.slots.get_mut(key) else { return };
+        let Some(worker) = slot.worker.take() else { return };
+        // The other one opens its own, and a worker with one request at a time hears nobody else until these are closed.
+        for connection in std::mem::take(&mut slot.kept) {
+            self.upstreams.remove(connection);
+        }
+        self.recount(key);
+        let (slot, worker, requests) = (worker.name.slot, worker.name.worker, worker.served);
+        self.outbox.push_back(FromGateway::Released { slot, worker, requests });
+    }
+
+    /// Tells what was counted since the last time, and begins anew.
+    pub(super) fn pass_counts_on(&mut self) {
+        let kept = Report { load: self.counters.load, ..Report::default() };
+        let counted = std::mem::replace(&mut self.counters, kept);
+        let report = Report { load: Default::default(), max_queued: self.queue.most(), ..counted };
+        self.outbox.push_back(FromGateway::Counts { report: Box::new(report) });
+    }
+
+    /// Goes on counting from where another gateway was.
+    pub(super) fn inherit(&mut self, report: Report) {
+        self.counters.add(report);
+        self.queue.remember_most(self.counters.max_queued);
+    }
+}
