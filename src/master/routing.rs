@@ -188,10 +188,7 @@ impl Master {
                 self.on_terminate(pool, slot, worker, &reason);
             }
             FromGateway::Slow { number: question, slot, worker } => {
-                let sight = match (self.stage(pool, slot, worker), self.on_slot(worker)) {
-                    (Some(_), Some((_, _, pid))) => sight(pid),
-                    (None, _) | (_, None) => Sight::default(),
-                };
+                let sight = self.sight(pool, slot, worker);
                 self.gateways.tell_process(pool, number, &ToGateway::Seen { number: question, sight });
             }
             FromGateway::Look { slot, worker } => {
@@ -221,6 +218,13 @@ impl Master {
                 self.on_gateway_report(question, (number, pool), *report);
             }
             FromGateway::Stopped => log::debug!("[pool {pool}] gateway has served what it had"),
+        }
+    }
+
+    fn sight(&self, pool: &PoolName, slot: SlotId, worker: WorkerId) -> Sight {
+        match (self.stage(pool, slot, worker), self.on_slot(worker)) {
+            (Some(_), Some((_, _, pid))) => sight(pid),
+            (None, _) | (_, None) => Sight::default(),
         }
     }
 
