@@ -206,11 +206,10 @@ impl Master {
                 self.on_released(pool, number, slot, worker, Past::Released(requests));
             }
             FromGateway::Clients => self.gateways.pass_clients(pool, descriptors),
-            FromGateway::Counts { report } => {
-                if role == Role::Handing {
-                    self.gateways.pass_counts(pool, *report);
-                }
+            FromGateway::Counts { report } if role == Role::Handing => {
+                self.gateways.pass_counts(pool, *report);
             }
+            FromGateway::Counts { .. } => {}
             FromGateway::Workers { number: question, workers } => {
                 self.inquiries.note_workers(question, number, workers);
             }
