@@ -98,6 +98,11 @@ fn a_whole_session() {
 }
 
 #[test]
+fn clients_of_a_gateway() {
+    try_all(targets::gateway, &[BEGIN, PARAMS, STDIN, VALUES, END]);
+}
+
+#[test]
 fn answers_of_workers() {
     try_all(targets::relay, &[STDOUT, STDERR, END, VALUES]);
 }

@@ -56,7 +56,8 @@ struct Client {
 impl Load {
     /// The request's records, with as many parameters as a web server sends.
     pub fn request(&self) -> Vec<u8> {
-        let script = script("php/app.php");
+        // The shortest script there is, and the one that does anything.
+        let script = script(if self.path == "/hello" { "php/hello.php" } else { "php/app.php" });
         let agent = "Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0";
         let pairs = [
             ("SCRIPT_FILENAME", script.as_str()),

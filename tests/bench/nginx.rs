@@ -9,7 +9,7 @@ use crate::support::dir::Dir;
 use crate::support::fronts::free_port;
 use crate::support::web::{self, Manner, Nginx};
 use crate::support::workers;
-use crate::{ROUNDS, median, say};
+use crate::{ROUNDS, Wanted, median, say};
 
 /// nginx in front of one upstream, on a port for wrk.
 struct Site {
@@ -50,8 +50,8 @@ pub fn against_php_fpm() {
     let fpmd = Rig::new().pool(pool).start();
     let ours = Site::new(Manner::Kept, &fpmd.socket("www"));
     for (what, number, manner, bound) in [
-        ("nginx: PHP hello, gateway / php-fpm of 4", 4, Manner::Plain, ">= 1.5"),
-        ("nginx: PHP hello, gateway / php-fpm of 16, all pinned", 16, Manner::Kept, ">= 1.05"),
+        ("nginx: PHP hello, gateway / php-fpm of 4", 4, Manner::Plain, 1.5),
+        ("nginx: PHP hello, gateway / php-fpm of 16, all pinned", 16, Manner::Kept, 1.05),
     ] {
         let fpm = PhpFpm::start(program, number, "");
         let theirs = Site::new(manner, &fpm.socket());
@@ -64,7 +64,7 @@ pub fn against_php_fpm() {
                 ratios.push(own / other);
             }
         }
-        say(what, &format!("{:.2}", median(ratios)), bound);
+        say(what, median(ratios), 2, Wanted::AtLeast(bound));
     }
     drop(ours);
     fpmd.finish();

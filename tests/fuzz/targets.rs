@@ -1,19 +1,33 @@
 //! What must hold for any bytes that a peer or a file may bring: nothing panics, every cut of a stream reads alike, and
 //! what was read and written again reads the same. Each function takes the input of one fuzz target.
 
+use std::io::{ErrorKind, Read, Write};
+use std::net::Shutdown;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::time::Duration;
 
 use fpmd::config::host::{ReadError, Unusable};
 use fpmd::config::model::{Group, User};
 use fpmd::config::{Host, dump, load_text};
+use fpmd::fcgi::body::{BeginRequest, Connection, Role};
 use fpmd::fcgi::decode::{Decoder, Place, Record};
+use fpmd::fcgi::encode;
 use fpmd::fcgi::pairs::{self, Pairs};
 use fpmd::fcgi::record::{Header, MAX_CONTENT, RequestId};
 use fpmd::fcgi::response::Head;
 use fpmd::fcgi::session::{Capacity, Session, Step};
+use fpmd::gateway;
+use fpmd::gateway::journal::Logs;
+use fpmd::gateway::pages::PoolPages;
 use fpmd::gateway::params::Params;
 use fpmd::gateway::relay::{HEADROOM, Relay};
+use fpmd::gateway::seam::Seams;
 use fpmd::ids::Uid;
+use fpmd::os::fdpass;
 use fpmd::wire::control::{Reply, Request};
 use fpmd::wire::frame::{self, Message};
 use fpmd::wire::gateway::{FromGateway, ToGateway};
@@ -113,6 +127,67 @@ pub fn session(data: &[u8]) {
     }
     assert!(out.is_empty(), "a reply is cut");
 }
+
+/// A client's whole connection to a real gateway, which has no worker: whatever it says, it is answered in whole records, its
+/// connection ends, and the next client is served.
+pub fn gateway(data: &[u8]) {
+    let address = running_gateway();
+    let said = exchange(address, data);
+    let mut out = &said[..];
+    while let Some((_, length)) = Record::first(out).expect("it speaks FastCGI") {
+        out = &out[length..];
+    }
+    assert!(out.is_empty(), "a record is cut");
+    let mut ping = Vec::new();
+    let begin = BeginRequest { role: Role::Responder, connection: Connection::Close };
+    let pairs = [(&b"SCRIPT_NAME"[..], &b"/ping"[..])];
+    encode::request(&mut ping, RequestId(1), &begin, pairs, b"").unwrap();
+    let pong = exchange(address, &ping);
+    assert!(pong.windows(4).any(|four| four == b"pong"), "it does not answer any more");
+}
+
+/// Says something, and hears the answer to its end.
+fn exchange(address: &SocketAddr, bytes: &[u8]) -> Vec<u8> {
+    let mut client = UnixStream::connect_addr(address).expect("it accepts");
+    client.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    client.set_write_timeout(Some(Duration::from_secs(20))).unwrap();
+    // Who breaks the protocol is not listened to.
+    let _ = client.write_all(bytes).and_then(|()| client.shutdown(Shutdown::Write));
+    let (mut heard, mut buffer) = (Vec::new(), [0; 65_536]);
+    loop {
+        match client.read(&mut buffer) {
+            Ok(0) => return heard,
+            Ok(count) => heard.extend_from_slice(&buffer[..count]),
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => return heard,
+            Err(error) => panic!("its connection does not end: {error}"),
+        }
+    }
+}
+
+/// Where the gateway of this process listens; it runs in a thread for as long as the process does.
+fn running_gateway() -> &'static SocketAddr {
+    static RUNNING: OnceLock<(SocketAddr, OwnedFd)> = OnceLock::new();
+    let start = || {
+        let name = format!("fpmd-fuzz-{}", std::process::id());
+        let address = SocketAddr::from_abstract_name(name).unwrap();
+        let listener = UnixListener::bind_addr(&address).unwrap();
+        let (master, theirs) = fdpass::pair().unwrap();
+        fdpass::send(master.as_fd(), SETTINGS.as_bytes(), &[listener.as_fd()]).unwrap();
+        std::thread::spawn(|| {
+            let (journal, pages) = (Box::new(Logs::default()), Box::new(PoolPages::default()));
+            gateway::run::run(theirs, Seams { journal, pages }).expect("it goes on");
+        });
+        (address, master)
+    };
+    &RUNNING.get_or_init(start).0
+}
+
+/// Nobody waits, since there is no worker; bodies are small, so that files are made as well.
+const SETTINGS: &str = r#"{"settings": {"version": 1, "pool": "fuzz", "process_manager": "static", "listeners": ["fuzz"],
+    "concurrency": 1, "queue_limit": 0, "queue_timeout": null, "request_buffer": 64, "response_buffer": 64,
+    "request_terminate_timeout": null, "request_slowlog_timeout": null, "max_requests": 0, "max_requests_jitter": 0,
+    "status_path": "/status", "ping_path": "/ping", "ping_response": "pong", "access_format": "json",
+    "has_access_log": false, "has_slowlog": false, "allowed_clients": [], "log_stderr": false, "start_time": 0}}"#;
 
 /// A worker's answer on its way through: the same streams however it is cut, in whole records of the client's request.
 pub fn relay(data: &[u8]) {
