@@ -4,7 +4,7 @@
 
 use std::borrow::Cow;
 
-use crate::fcgi::pairs::{PairError, Pairs};
+use crate::fcgi::pairs::{self, PairError, Pairs};
 
 /// Names that are looked up for every request: found once, when the stream is complete.
 const KNOWN: [&str; 8] = [
@@ -17,6 +17,10 @@ const KNOWN: [&str; 8] = [
     "CONTENT_LENGTH",
     "REMOTE_ADDR",
 ];
+
+/// What Apache's mod_proxy puts before the path in SCRIPT_FILENAME, with a host behind it: php-fpm takes that away, and so do
+/// we, as no program knows it. php-cgi would look for a file of that name.
+const APACHE: [&[u8]; 2] = [b"proxy:fcgi://", b"proxy:balancer://"];
 
 /// The parameters of one request, as the web server sent them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -40,7 +44,7 @@ impl Params {
         Ok(())
     }
 
-    /// The stream is complete: are all pairs whole?
+    /// The stream is complete: are all pairs whole? A path that Apache has disguised is itself behind this.
     ///
     /// # Errors
     /// The last one is cut.
@@ -57,7 +61,29 @@ impl Params {
             }
         }
         self.known = Some(known);
+        if APACHE.iter().any(|disguise| self.script().starts_with(disguise)) {
+            return self.undisguise();
+        }
         Ok(())
+    }
+
+    /// Puts the path itself in the place of the one that Apache sent.
+    fn undisguise(&mut self) -> Result<(), PairError> {
+        let all = self.bytes.len();
+        let (mut pairs, mut start) = (Pairs::new(&self.bytes), 0);
+        while let Some(pair) = pairs.next() {
+            let (name, value) = pair?;
+            let end = all - pairs.left();
+            if name == b"SCRIPT_FILENAME" {
+                let mut plain = Vec::new();
+                pairs::encode(&mut plain, name, path_behind_host(value))?;
+                self.bytes.splice(start..end, plain);
+                break;
+            }
+            start = end;
+        }
+        // What comes behind has moved.
+        self.check()
     }
 
     /// All pairs in their order.
@@ -137,6 +163,14 @@ fn place(name: &[u8]) -> Option<usize> {
     }
 }
 
+/// `proxy:fcgi://host:port/path?query`: the path. Nothing where there is none.
+fn path_behind_host(disguised: &[u8]) -> &[u8] {
+    let host = disguised.iter().position(|byte| *byte == b'/').map_or(0, |slash| slash + 2);
+    let behind = disguised.get(host..).unwrap_or_default();
+    let path = behind.iter().position(|byte| *byte == b'/').map_or(&b""[..], |slash| &behind[slash..]);
+    path.split(|byte| *byte == b'?').next().unwrap_or_default()
+}
+
 /// A text of a request, short enough for a log line whatever it holds: the log escapes it, and wraps lines of 8 KiB.
 pub fn brief(text: &[u8]) -> Cow<'_, str> {
     String::from_utf8_lossy(&text[..text.len().min(256)])
@@ -183,6 +217,28 @@ mod tests {
     fn every_known_name_is_found_by_its_length() {
         for (index, name) in KNOWN.iter().enumerate() {
             assert_eq!(place(name.as_bytes()), Some(index), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_path_behind_apache_s_disguise_counts() {
+        let long = format!("/srv/{}.php", "x".repeat(200));
+        for (sent, script) in [
+            ("proxy:fcgi://localhost/srv/a.php", "/srv/a.php"),
+            ("proxy:fcgi://localhost//srv/a.php", "//srv/a.php"),
+            ("proxy:fcgi://127.0.0.1:9000/srv/a.php?x=/y", "/srv/a.php"),
+            ("proxy:balancer://pool/srv/a.php", "/srv/a.php"),
+            (&format!("proxy:fcgi://h{long}"), &long),
+            ("proxy:fcgi://localhost", ""),
+            ("/srv/proxy:fcgi://localhost/a.php", "/srv/proxy:fcgi://localhost/a.php"),
+        ] {
+            let mut params =
+                params(&[("A", "1"), ("SCRIPT_FILENAME", sent), ("QUERY_STRING", "x=/y"), ("B", "2")]);
+            params.check().unwrap();
+            assert_eq!(params.script(), script.as_bytes(), "{sent}");
+            assert_eq!((params.query(), params.value("B")), (&b"x=/y"[..], Some(&b"2"[..])));
+            let names: Vec<&[u8]> = params.pairs().map(|pair| pair.unwrap().0).collect();
+            assert_eq!(names, [&b"A"[..], b"SCRIPT_FILENAME", b"QUERY_STRING", b"B"]);
         }
     }
 

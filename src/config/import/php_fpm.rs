@@ -79,8 +79,7 @@ fn head(files: &[PathBuf], found: &Files) -> Vec<String> {
         format!("Written by fpmctl import php-fpm from {}. fpmd --check --config FILE tests it.", names.join(", ")),
         "The workers are php-cgi: the same PHP, without fastcgi_finish_request() and fpm_get_status(). It runs \
          whatever file the web server names in SCRIPT_FILENAME, where php-fpm takes .php and .phar only \
-         (security.limit_extensions): have the web server pass on nothing else. Apache needs \
-         ProxyFCGIBackendType GENERIC for it."
+         (security.limit_extensions): have the web server pass on nothing else."
             .to_owned(),
     ];
     head.extend(found.warnings.iter().cloned());
