@@ -2,7 +2,9 @@
 //! (sd_watchdog_enabled(3)). Everything works, by doing nothing, where no service manager started us.
 //!
 //! The variables stay in our own environment, which cannot be changed safely; whoever builds a worker's environment leaves
-//! [`VARIABLES`] out. The descriptor store (FDSTORE) is not used yet.
+//! [`VARIABLES`] out.
+
+mod store;
 
 use std::env;
 use std::fmt;
@@ -17,9 +19,12 @@ use crate::os::clock;
 use crate::os::handover::{Estate, Heirloom};
 use crate::os::socket::{self, Listener};
 
+pub use self::store::Store;
+
 /// Variables that are meant for fpmd alone: a worker that inherited them would take our sockets for its own, or tell the
 /// service manager things about us.
-pub const VARIABLES: [&str; 7] = [
+pub const VARIABLES: [&str; 8] = [
+    "FDSTORE",
     "LISTEN_FDS",
     "LISTEN_FDNAMES",
     "LISTEN_PID",
@@ -127,6 +132,11 @@ impl Inherited {
             return Err(Error::NoSuchName { name: name.to_owned(), passed });
         }
         Ok(listeners)
+    }
+
+    /// Takes those out that a process before us has left in the descriptor store, each with its name there.
+    pub fn take_stored(&mut self) -> Vec<(String, OwnedFd)> {
+        self.sockets.extract_if(.., |(name, _)| name.starts_with(socket::PREFIX)).collect()
     }
 
     /// The names that were passed, with repetitions.

@@ -167,6 +167,11 @@ impl Master {
     }
 
     pub(super) fn answer(&mut self, ticket: Ticket, result: Result<String, String>) {
+        if self.reload_by_signal == Some(ticket) {
+            self.reload_by_signal = None;
+            let outcome = if result.is_ok() { "" } else { "; the reload has failed, see the log" };
+            self.notifier.ready(&format!("Ready to handle connections{outcome}"));
+        }
         let Some(client) = self.control.waiting_for(ticket) else { return };
         let reply = match result {
             Ok(text) => Reply::Done(text),

@@ -6,21 +6,37 @@
 mod written;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::mem;
+use std::os::fd::{AsFd, OwnedFd};
 
 use serde::{Deserialize, Serialize};
 
 pub use self::written::Written;
-use crate::config::model::{ListenAddress, Pool};
+use crate::config::model::{ListenAddress, Pool, SocketSettings};
 use crate::ids::{Generation, PoolName};
-use crate::os::socket::Listener;
-use crate::systemd::Inherited;
+use crate::os::socket::{Error, Listener};
+use crate::systemd::{Inherited, Store};
 
 /// The sockets of every pool.
 #[derive(Debug)]
 pub struct Listeners {
     pools: BTreeMap<PoolName, Vec<Entry>>,
     inherited: Inherited,
+    /// Where sockets outlive us.
+    store: Store,
+    /// What a process before us has left there, until the first configuration has taken what it wants.
+    stored: Vec<(String, OwnedFd)>,
+    end: End,
     last: ListenerId,
+}
+
+/// What becomes of a socket that no pool wants any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// It is closed for good.
+    Closed,
+    /// The daemon stops, and the service manager may start another one: the socket and its path stay for that one.
+    Left,
 }
 
 /// One open socket over its life.
@@ -36,8 +52,34 @@ struct Entry {
 
 impl Listeners {
     /// No pool yet.
-    pub fn new(inherited: Inherited) -> Listeners {
-        Listeners { pools: BTreeMap::new(), inherited, last: ListenerId::default() }
+    pub fn new(mut inherited: Inherited) -> Listeners {
+        let stored = inherited.take_stored();
+        Listeners {
+            pools: BTreeMap::new(),
+            inherited,
+            store: Store::from_environment(),
+            stored,
+            end: End::Closed,
+            last: ListenerId::default(),
+        }
+    }
+
+    /// The first configuration is in force: what it did not want of the sockets that a process before us has left is
+    /// closed.
+    pub fn discard_stored(&mut self) {
+        for (keepsake, fd) in self.stored.drain(..) {
+            self.store.forget(&keepsake);
+            if let Err(error) = Listener::discard(fd, &keepsake) {
+                log::warn!("a socket of the fpmd before this one is closed, but {error}");
+            }
+        }
+    }
+
+    /// The daemon ends, perhaps only for a restart: from now on sockets that the service manager keeps are left to it.
+    pub fn leave_to_successor(&mut self) {
+        if self.store.is_there() {
+            self.end = End::Left;
+        }
     }
 
     /// Opens what this generation of the pool wants and is not open, and applies its settings to what is.
@@ -89,15 +131,43 @@ impl Listeners {
             | ListenAddress::Port(_)
             | ListenAddress::Unix(_)
             | ListenAddress::Abstract(_) => {
-                vec![Listener::open(address, &pool.socket).map_err(|error| error.to_string())?]
+                vec![self.obtain(address, &pool.socket).map_err(|error| error.to_string())?]
             }
         };
+        let entries = self.pools.entry(pool.name.clone()).or_default();
         for listener in listeners {
             self.last.0 += 1;
             let wanted_by = BTreeSet::from([generation]);
             entries.push(Entry { id: self.last, listener, wanted_by });
         }
         Ok(())
+    }
+
+    /// A socket that a process before us has left, or else a new one.
+    fn obtain(&mut self, address: &ListenAddress, settings: &SocketSettings) -> Result<Listener, Error> {
+        let mut restored = None;
+        let others = mem::take(&mut self.stored).into_iter().filter_map(|(keepsake, fd)| {
+            if restored.is_some() {
+                return Some((keepsake, fd));
+            }
+            match Listener::restore(fd, &keepsake, address) {
+                Ok(listener) => {
+                    restored = Some(listener);
+                    None
+                }
+                Err(fd) => Some((keepsake, fd)),
+            }
+        });
+        self.stored = others.collect();
+        if let Some(listener) = restored {
+            listener.apply(settings)?;
+            return Ok(listener);
+        }
+        let listener = Listener::open(address, settings)?;
+        if let Some(keepsake) = listener.keepsake() {
+            self.store.keep(&keepsake, listener.as_fd());
+        }
+        Ok(listener)
     }
 
     /// This generation is over, or could not be started: closes what only it wanted.
@@ -112,7 +182,7 @@ impl Listeners {
             if which(&entry) {
                 entry.wanted_by.remove(&generation);
             }
-            if entry.wanted_by.is_empty() { close(pool, entry.listener) } else { kept.push(entry) }
+            if entry.wanted_by.is_empty() { self.end(pool, entry.listener) } else { kept.push(entry) }
         }
         if !kept.is_empty() {
             self.pools.insert(pool.clone(), kept);
@@ -122,7 +192,21 @@ impl Listeners {
     /// Closes every socket of the pool.
     pub fn close(&mut self, pool: &PoolName) {
         for entry in self.pools.remove(pool).unwrap_or_default() {
-            close(pool, entry.listener);
+            self.end(pool, entry.listener);
+        }
+    }
+
+    fn end(&self, pool: &PoolName, listener: Listener) {
+        let keepsake = match (listener.keepsake(), self.end) {
+            (Some(_), End::Left) => return,
+            (keepsake, End::Left | End::Closed) => keepsake,
+        };
+        if let Some(keepsake) = keepsake {
+            self.store.forget(&keepsake);
+        }
+        let address = listener.to_string();
+        if let Err(error) = listener.close() {
+            log::warn!("[pool {pool}] socket '{address}' is closed, but {error}");
         }
     }
 
@@ -148,12 +232,5 @@ impl Listeners {
     /// Every open socket of the pool.
     pub fn all(&self, pool: &PoolName) -> impl Iterator<Item = &Listener> {
         self.pools.get(pool).map(Vec::as_slice).unwrap_or_default().iter().map(|entry| &entry.listener)
-    }
-}
-
-fn close(pool: &PoolName, listener: Listener) {
-    let address = listener.to_string();
-    if let Err(error) = listener.close() {
-        log::warn!("[pool {pool}] socket '{address}' is closed, but {error}");
     }
 }

@@ -99,6 +99,8 @@ struct Master {
     observer: Observer,
     control: Control,
     last_ticket: Ticket,
+    /// The reload that the service manager waits for, if it was asked for by a signal.
+    reload_by_signal: Option<Ticket>,
     notifier: Notifier,
     /// Until the first configuration is in force.
     starting: Option<Starting>,

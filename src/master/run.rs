@@ -17,6 +17,7 @@ use crate::log;
 use crate::os::daemon::Stderr;
 use crate::os::{clock, wait};
 use crate::supervise::event::Event;
+use crate::systemd;
 use crate::wire::control::{Extent, Reply};
 
 /// What the timer heap wakes us up for.
@@ -40,6 +41,8 @@ pub enum Timer {
     Inquiry(u64),
     /// An upgrade takes too long.
     Upgrade,
+    /// The service manager is to hear that the loop is alive.
+    Watchdog,
     /// The last replies of a stopping daemon have had their time.
     Farewell,
 }
@@ -59,6 +62,7 @@ impl Master {
     /// # Errors
     /// The event loop itself failed: nothing can be watched any more.
     pub(super) fn run(&mut self) -> io::Result<()> {
+        self.feed_watchdog();
         let mut events = Events::with_capacity(256);
         loop {
             let is_settled = self.settle();
@@ -131,7 +135,16 @@ impl Master {
             Timer::Weight => self.weigh(),
             Timer::Inquiry(number) => self.conclude(number),
             Timer::Upgrade => self.expire_upgrade(),
+            Timer::Watchdog => self.feed_watchdog(),
             Timer::Farewell => self.farewell = Farewell::Said,
+        }
+    }
+
+    /// Says that the loop is alive, and when it will next.
+    fn feed_watchdog(&mut self) {
+        if let Some(interval) = systemd::watchdog_interval() {
+            self.notifier.watchdog();
+            self.timers.set(Timer::Watchdog, Some(clock::monotonic().after(interval)));
         }
     }
 
@@ -156,13 +169,21 @@ impl Master {
         let name = Signal::from_raw(number).map(|signal| signal.to_string()).unwrap_or_default();
         ::log::info!("got {name}, stopping");
         self.notifier.stopping("Stopping");
+        self.listeners.leave_to_successor();
         self.supervisor.handle(clock::monotonic(), Event::Stop { ticket: None });
     }
 
     fn on_reload_signal(&mut self) {
-        match self.reload(&[], Extent::Every, None) {
-            Ok(event) => self.supervisor.handle(clock::monotonic(), event),
+        // Only for a signal: who reloads by fpmctl waits for its answer.
+        self.notifier.reloading();
+        let ticket = self.next_ticket();
+        match self.reload(&[], Extent::Every, Some(ticket)) {
+            Ok(event) => {
+                self.reload_by_signal = Some(ticket);
+                self.supervisor.handle(clock::monotonic(), event);
+            }
             Err(refusal) => {
+                self.notifier.ready("Ready to handle connections; the reload was refused, see the log");
                 ::log::error!("reload refused, nothing has changed");
                 for line in refusal.lines() {
                     ::log::error!("{line}");
@@ -233,6 +254,7 @@ impl Master {
             self.farewell = Farewell::Said;
             return;
         }
+        self.listeners.discard_stored();
         ::log::info!("ready to handle connections");
         self.notifier.ready("Ready to handle connections");
         if let Starting::Background(readiness) = starting {

@@ -302,6 +302,7 @@ fn bring_up(
         observer: Observer::new(),
         control,
         last_ticket: Ticket(0),
+        reload_by_signal: None,
         notifier: Notifier::from_environment(),
         starting: Some(starting),
         demo,

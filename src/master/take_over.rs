@@ -109,6 +109,7 @@ fn rebuild(state: State, log: Option<std::os::fd::OwnedFd>) -> Result<Master, St
         observer: Observer::new(),
         control,
         last_ticket: state.last_ticket,
+        reload_by_signal: None,
         notifier: Notifier::from_environment(),
         starting: None,
         demo: None,

@@ -4,6 +4,7 @@
 //! `unix`; observing queues and connections is in `sockdiag`.
 
 mod error;
+mod kept;
 mod unix;
 mod written;
 
@@ -19,6 +20,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{self as sys, AddressFamily, SockFlag, SockType, SockaddrStorage, UnixAddr, sockopt};
 
 pub use self::error::Error;
+pub use self::kept::PREFIX;
 use self::unix::OwnedPath;
 pub use self::written::WrittenListener;
 use crate::config::model::{ListenAddress, SocketSettings};

@@ -52,6 +52,7 @@ impl Listeners {
             };
             pools.insert(pool, entries.into_iter().map(claim).collect::<Result<_, Error>>()?);
         }
-        Ok(Listeners { pools, inherited: Inherited::claim(written.inherited)?, last: written.last })
+        let inherited = Inherited::claim(written.inherited)?;
+        Ok(Listeners { pools, last: written.last, ..Listeners::new(inherited) })
     }
 }

@@ -94,6 +94,18 @@ impl OwnedPath {
             .map_err(|errno| failed("change the mode of", &self.path, errno))
     }
 
+    /// The inode in words that a service manager takes for a name.
+    pub(super) fn keepsake(&self) -> String {
+        format!("{}-{}", self.inode.device, self.inode.number)
+    }
+
+    /// The path with the inode of such words.
+    pub(super) fn from_keepsake(path: &Path, keepsake: &str) -> Option<OwnedPath> {
+        let (device, number) = keepsake.split_once('-')?;
+        let inode = Inode { device: device.parse().ok()?, number: number.parse().ok()? };
+        Some(OwnedPath { path: path.to_owned(), inode })
+    }
+
     /// Whether the path still leads to our socket.
     pub(super) fn is_ours(&self) -> bool {
         inode(&self.path) == Some(self.inode)
