@@ -38,10 +38,10 @@ pub struct Report {
     /// Connections turned away since `allowed_clients` does not name their address.
     #[serde(default)]
     pub refused_client: u64,
-    /// Connections closed because they broke the protocol.
+    /// Connections closed because they broke the protocol, or took longer than `input_timeout`.
     #[serde(default)]
     pub refused_protocol: u64,
-    /// Requests sent to another worker after the first one failed.
+    /// Requests sent once more after their worker had failed or closed a kept connection.
     pub retried: u64,
     /// Requests taken from a worker that was still at work after an earlier one, before it had begun with them.
     #[serde(default)]
