@@ -131,6 +131,8 @@ pub struct Gateway {
     pub(super) facts: Facts,
     pub(super) allowed: Allowed,
     pub(super) doors: Vec<Door>,
+    /// The sockets of a pool that stops: who comes now is answered, and not served.
+    pub(super) left: Vec<Door>,
     pub(super) clients: Slab<Client>,
     /// In boxes, which are used again: a request is large, and nothing but its pointer moves.
     pub(super) requests: Slab<Box<Request>>,
@@ -203,6 +205,7 @@ impl Gateway {
             facts: Facts::default(),
             allowed: Allowed::default(),
             doors: Vec::new(),
+            left: Vec::new(),
             clients: Slab::new(),
             requests: Slab::new(),
             upstreams: Slab::new(),

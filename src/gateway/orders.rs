@@ -194,10 +194,9 @@ impl Gateway {
             Phase::Stopping => return self.timers.set(Timer::Stop, Some(self.now.after(within))),
             Phase::Stopped => return,
         }
-        // Who has connected by now is served.
-        for door in self.shut_doors() {
-            self.take_in(&door);
-        }
+        // Who has connected by now is served; who comes later is told at the end that it is too late.
+        self.left = self.shut_doors();
+        self.take_in_last();
         self.phase = Phase::Stopping;
         self.timers.set(Timer::Stop, Some(self.now.after(within)));
         for client in self.clients.keys(|client| client.active.is_empty()) {
@@ -215,14 +214,26 @@ impl Gateway {
     }
 
     /// Whether nothing is left to serve after a stop.
-    pub(super) fn is_over(&self) -> bool {
-        match self.phase {
-            Phase::Serving => false,
-            Phase::Leaving => self.requests.is_empty() && self.clients.is_empty() && self.warming.is_empty(),
-            Phase::Stopping | Phase::Stopped => {
-                self.requests.is_empty() && self.clients.iter().all(|(_, client)| client.is_flushed())
-            }
+    pub(super) fn is_over(&mut self) -> bool {
+        if self.phase == Phase::Stopping && self.is_served() {
+            self.stop_serving();
         }
+        match self.phase {
+            Phase::Serving | Phase::Stopping => false,
+            Phase::Leaving => self.requests.is_empty() && self.clients.is_empty() && self.warming.is_empty(),
+            Phase::Stopped => self.is_served(),
+        }
+    }
+
+    fn is_served(&self) -> bool {
+        self.requests.is_empty() && self.clients.iter().all(|(_, client)| client.is_flushed())
+    }
+
+    /// Takes in who waits on the sockets of a pool that stops.
+    pub(super) fn take_in_last(&mut self) {
+        let left = std::mem::take(&mut self.left);
+        left.iter().for_each(|door| self.take_in(door));
+        self.left = left;
     }
 }
 

@@ -181,6 +181,7 @@ impl Gateway {
             return;
         }
         self.phase = Phase::Stopped;
+        self.take_in_last();
         loop {
             let requests = &self.requests;
             let Some(at) = self.queue.front(|key| Gateway::waits(requests, key)) else { break };

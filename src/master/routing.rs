@@ -295,12 +295,19 @@ impl Master {
             self.on_output(Token::GatewayLog(number));
             self.timers.set(Timer::GatewayEnd(number), None);
         }
+        let pool = self.gateways.pool_of(pid);
         if let Some(number) = self.gateways.number(pid) {
             self.ask_no_more(number);
         }
         match self.gateways.ended(clock::monotonic(), pid, status) {
             End::Foreign => false,
-            End::Expected => true,
+            End::Expected => {
+                // Nobody takes connections any more: whoever comes is refused, instead of waiting for a reset.
+                if let Some(pool) = pool.filter(|pool| self.gateways.condition(pool) == Condition::Absent) {
+                    self.listeners.close(&pool);
+                }
+                true
+            }
             End::Lost => {
                 self.start_gateways();
                 true

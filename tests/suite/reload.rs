@@ -421,3 +421,31 @@ fn a_warm_up_survives_the_gateway_that_sent_it() {
     fpmd.address("www").get("/pid").unwrap();
     fpmd.finish();
 }
+
+#[test]
+fn who_comes_while_a_pool_stops_is_told_so() {
+    let fpmd = Rig::new().pool(Pool::new("www", &workers::c()).dispatch(Dispatch::Gateway)).start();
+    let address = fpmd.address("www");
+    let mut slow = address.connect().unwrap();
+    slow.send("GET", "/slow/1500", &[]).unwrap();
+    fpmd.wait_pool("www", "a busy worker", |pool| pool.active_processes == 1);
+    let socket = fpmd.control().to_str().unwrap().to_owned();
+    let stop = std::thread::spawn(move || fpmctl(&["--socket", &socket, "stop", "www"]));
+    fpmd.wait_pool("www", "the stop", |pool| pool.state == "stopping");
+    let late: Vec<_> = (0..5)
+        .map(|_| {
+            let mut connection = address.connect().unwrap();
+            connection.send("GET", "/pid", &[]).unwrap();
+            connection
+        })
+        .collect();
+    assert!(!slow.answer().unwrap().body.is_empty());
+    for mut connection in late {
+        assert!(connection.answer().unwrap().head.contains("Status: 503"));
+    }
+    assert_eq!(stop.join().unwrap().code, Some(0));
+    assert!(!fpmd.socket("www").exists());
+    fpmd.ctl_done(&["start", "www"]);
+    address.get("/pid").unwrap();
+    fpmd.finish();
+}
