@@ -121,6 +121,7 @@ fn snapshot(address: &str) -> Snapshot {
         killed: 0,
         start_failures: 0,
         cgroup: None,
+        max_children_reached: 0,
         activity_method: "system call (procfs)".into(),
         gateway: None,
         workers: Vec::new(),

@@ -58,6 +58,7 @@ fn pool(name: &str, state: &str) -> PoolSnapshot {
         killed: 0,
         start_failures: 0,
         cgroup: None,
+        max_children_reached: 0,
         activity_method: "open connections (sock_diag), system call (procfs)".into(),
         gateway: None,
         workers: Vec::new(),

@@ -21,6 +21,12 @@ pub fn watch(registry: &Registry, fd: BorrowedFd<'_>, token: token::Token) -> io
     registry.register(&mut SourceFd(&fd.as_raw_fd()), token.encode(), Interest::READABLE)
 }
 
+/// Ends the watch of a descriptor that others have open as well, so that closing it would not.
+pub fn unwatch(registry: &Registry, fd: BorrowedFd<'_>) {
+    // One that is not watched is what is wanted.
+    let _ = registry.deregister(&mut SourceFd(&fd.as_raw_fd()));
+}
+
 /// As `watch`, and for writing again after a write would have blocked.
 ///
 /// # Errors

@@ -23,13 +23,15 @@ pub enum Token {
     Gateway(u64),
     /// What a gateway logs.
     GatewayLog(u64),
+    /// A listening socket of a pool without a gateway, by its number over the daemon's life.
+    Listener(u64),
 }
 
 /// The low bits say which kind, the rest is the number.
-const KIND_BITS: u32 = 3;
+const KIND_BITS: u32 = 4;
 
 impl Token {
-    /// The number for epoll. Numbers above 2^61 would lose bits; at a million starts a second that is 73,000 years.
+    /// The number for epoll. Numbers above 2^60 would lose bits; at a million starts a second that is 36,000 years.
     pub fn encode(self) -> mio::Token {
         let (kind, number) = match self {
             Token::Signals => (0, 0),
@@ -40,6 +42,7 @@ impl Token {
             Token::Stderr(worker) => (5, worker.0),
             Token::Gateway(number) => (6, number),
             Token::GatewayLog(number) => (7, number),
+            Token::Listener(number) => (8, number),
         };
         mio::Token((number << KIND_BITS) as usize | kind)
     }
@@ -56,6 +59,7 @@ impl Token {
             5 => Some(Token::Stderr(WorkerId(number))),
             6 => Some(Token::Gateway(number)),
             7 => Some(Token::GatewayLog(number)),
+            8 => Some(Token::Listener(number)),
             _ => None,
         }
     }
@@ -78,6 +82,7 @@ mod tests {
             Token::Stderr(worker),
             Token::Gateway(7),
             Token::GatewayLog(7),
+            Token::Listener(7),
         ];
         for token in tokens {
             assert_eq!(Token::decode(token.encode()), Some(token));
@@ -86,7 +91,7 @@ mod tests {
 
     #[test]
     fn foreign_numbers_are_not_tokens() {
-        for raw in [8, 9] {
+        for raw in [9, 15, 16, 17] {
             assert_eq!(Token::decode(mio::Token(raw)), None, "{raw}");
         }
     }

@@ -290,6 +290,9 @@ impl Gateway {
         let load = &mut self.counters.load;
         load.idle = load.idle + u32::from(counted.idle) - u32::from(slot.counted.idle);
         load.busy = load.busy + u32::from(counted.busy) - u32::from(slot.counted.busy);
+        load.working = load.working + u32::from(counted.working) - u32::from(slot.counted.working);
+        load.free = load.free + u32::from(counted.free) - u32::from(slot.counted.free);
+        load.least_free = load.least_free.min(load.free);
         slot.counted = counted;
         self.counters.max_active = self.counters.max_active.max(load.busy);
         let empty = slot.load() == 0;

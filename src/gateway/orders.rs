@@ -10,6 +10,7 @@ use super::finished::WorkerName;
 use super::request::Told;
 use super::schedule::HERITAGE;
 use super::seam::LogFiles;
+use super::slab::Key;
 use super::slot::{Last, Slot, State, Worker};
 use crate::ids::{Moment, SlotId, WorkerId};
 use crate::os::stream::{inode, prepare_listener};
@@ -48,6 +49,8 @@ impl Gateway {
                 }
                 self.outbox.push_back(FromGateway::Report { number, report });
             }
+            ToGateway::Survey => self.say_load(),
+            ToGateway::LetGo { count } => self.let_go(count),
             ToGateway::Stop { within } => self.stop(within),
         }
     }
@@ -150,6 +153,23 @@ impl Gateway {
             known.state = State::Draining(Told::No);
             self.recount(key);
         }
+    }
+
+    /// Lets go of workers without a request, those first that have been so for the longest time.
+    fn let_go(&mut self, count: u32) {
+        let free = self.slots.iter().filter(|(_, slot)| slot.counted.free);
+        let since = |slot: &Slot| slot.worker.as_ref().map(|worker| worker.freed);
+        let mut free: Vec<(Option<u64>, Key)> = free.map(|(key, slot)| (since(slot), key)).collect();
+        free.sort_unstable_by_key(|(since, _)| *since);
+        // While something waits nobody is idle, whatever it looks like.
+        let count = if self.queue.is_empty() { count as usize } else { 0 };
+        for (_, key) in free.into_iter().take(count) {
+            if let Some(worker) = self.slots.get_mut(key).and_then(|slot| slot.worker.as_mut()) {
+                worker.state = State::Draining(Told::No);
+            }
+            self.recount(key);
+        }
+        self.outbox.push_back(FromGateway::LetGo);
     }
 
     fn end_worker(&mut self, slot: SlotId, worker: WorkerId, how: &str) {

@@ -186,6 +186,7 @@ mod tests {
 
     fn settings(status_path: Option<&str>, ping_path: Option<&str>) -> Settings {
         Settings {
+            spare: None,
             version: VERSION,
             pool: PoolName::new("www").unwrap(),
             process_manager: "static".into(),

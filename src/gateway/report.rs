@@ -11,45 +11,73 @@ use super::slot::{self, Slot};
 use crate::ids::Moment;
 use crate::wire::gateway::{FromGateway, Load, Report, WorkerReport};
 
-/// The master is told of changes of the load at most this often.
-const PACE: Duration = Duration::from_millis(10);
+/// How soon the master is told after it was told last, where more or fewer workers may be needed.
+const SOON: Duration = Duration::from_millis(10);
+
+/// And where the load has changed in any other way.
+const LATER: Duration = Duration::from_millis(100);
 
 /// What the master was told of the load.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct LoadTold {
-    gist: Gist,
+    load: Load,
     at: Option<Moment>,
+    /// When the timer goes off.
+    due: Option<Moment>,
 }
 
-/// What of the load matters to the master: whether and about how many requests wait, and whether somebody is idle.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-struct Gist {
-    /// Bits of the number of waiting requests: a change is a doubling or a halving.
-    queued: u32,
-    idle: bool,
-}
-
-impl Gist {
-    fn of(load: &Load) -> Gist {
-        Gist { queued: u32::BITS - load.queued.leading_zeros(), idle: load.idle > 0 }
+/// How long the master's picture may differ from what there is; `None` if it does not.
+fn patience(told: &Load, load: &Load, spare: u32) -> Option<Duration> {
+    let bits = |queued: u32| u32::BITS - queued.leading_zeros();
+    let lacking = |load: &Load| spare.saturating_sub(load.free);
+    if told.queued == 0 && load.queued > 0 {
+        // At most once in each `SOON`, as it has to be told that the queue is empty first.
+        Some(Duration::ZERO)
+    } else if load.queued > told.queued
+        || bits(load.queued) != bits(told.queued)
+        || lacking(load) != lacking(told)
+        || (load.free == 0) != (told.free == 0)
+    {
+        Some(SOON)
+    } else if (load.queued, load.free, load.working) != (told.queued, told.free, told.working) {
+        Some(LATER)
+    } else {
+        None
     }
 }
 
 impl Gateway {
-    /// Tells the master of the load if it has changed in a way that matters.
+    /// Tells the master of the load, or plans to, if it has changed and the master wants to know.
     pub(super) fn tell_load(&mut self) {
+        let Some(spare) = self.settings.spare else { return };
         self.counters.load.queued = self.queue.len();
-        let load = self.counters.load;
-        let gist = Gist::of(&load);
-        if self.told.at.is_some() && gist == self.told.gist {
-            return;
+        let due = match self.told.at {
+            None => self.now,
+            Some(at) => match patience(&self.told.load, &self.counters.load, spare) {
+                None => return,
+                Some(patience) => at.after(patience),
+            },
+        };
+        if due <= self.now {
+            self.say_load();
+        } else if self.told.due.is_none_or(|set| due < set) {
+            self.told.due = Some(due);
+            self.timers.set(Timer::Load, Some(due));
         }
-        if let Some(at) = self.told.at.filter(|at| self.now.since(*at) < PACE) {
-            self.timers.set(Timer::Load, Some(at.after(PACE)));
-            return;
-        }
-        self.told = LoadTold { gist, at: Some(self.now) };
-        self.outbox.push_back(FromGateway::Load(load));
+    }
+
+    /// Tells the master of the load in any case.
+    pub(super) fn say_load(&mut self) {
+        let load = &mut self.counters.load;
+        load.queued = self.queue.len();
+        self.outbox.push_back(FromGateway::Load(*load));
+        load.least_free = load.free;
+        self.told = LoadTold { load: *load, at: Some(self.now), due: self.told.due };
+    }
+
+    /// The timer has gone off: the load is told before every wait.
+    pub(super) fn load_is_due(&mut self) {
+        self.told.due = None;
     }
 
     /// All counts, as they are now.
@@ -111,12 +139,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_gist_changes_at_none_and_at_doublings() {
-        let gist = |queued, idle| Gist::of(&Load { queued, idle, busy: 0 });
-        assert_ne!(gist(0, 1), gist(0, 0));
-        assert_ne!(gist(0, 0), gist(1, 0));
-        assert_ne!(gist(3, 0), gist(4, 0));
-        assert_eq!(gist(4, 0), gist(7, 0));
-        assert_eq!(gist(0, 1), gist(0, 9));
+    fn the_master_is_told_the_sooner_the_more_it_matters() {
+        let load = |queued, free, working| Load { queued, free, working, ..Load::default() };
+        let told = |before, now, spare| patience(&before, &now, spare);
+        assert_eq!(told(load(0, 4, 0), load(0, 4, 0), 2), None);
+        assert_eq!(told(load(0, 0, 4), load(1, 0, 4), 0), Some(Duration::ZERO), "a queue forms");
+        assert_eq!(told(load(1, 0, 4), load(2, 0, 4), 0), Some(SOON), "it grows");
+        assert_eq!(told(load(7, 0, 4), load(6, 0, 4), 0), Some(LATER), "it shrinks");
+        assert_eq!(told(load(7, 0, 4), load(3, 0, 4), 0), Some(SOON), "by half");
+        assert_eq!(told(load(1, 0, 4), load(0, 0, 4), 0), Some(SOON), "it is gone");
+        assert_eq!(told(load(0, 3, 1), load(0, 2, 2), 2), Some(LATER), "two are enough");
+        assert_eq!(told(load(0, 2, 2), load(0, 1, 3), 2), Some(SOON), "one is not");
+        assert_eq!(told(load(0, 0, 4), load(0, 1, 3), 0), Some(SOON), "there is one");
+        assert_eq!(told(load(0, 1, 3), load(0, 1, 4), 0), Some(LATER));
     }
 }

@@ -142,7 +142,7 @@ impl Gateway {
             Timer::Tail => self.look_at_tails(),
             Timer::Reception => self.look_at_receptions(),
             Timer::Weight => self.weigh_idle(),
-            Timer::Load => {} // the load is told before every wait
+            Timer::Load => self.load_is_due(),
             Timer::Stop => self.stop_serving(),
         }
     }

@@ -46,6 +46,10 @@ pub struct Counted {
     pub idle: bool,
     /// It has at least one.
     pub busy: bool,
+    /// It has at least one and may get more.
+    pub working: bool,
+    /// It has none and may get some.
+    pub free: bool,
 }
 
 /// A worker.
@@ -124,7 +128,13 @@ impl Slot {
     pub fn count(&self, concurrency: u32) -> Counted {
         let serving = self.worker.as_ref().is_some_and(|worker| worker.state == State::Serving);
         let open = self.closed_until.is_none();
-        Counted { idle: serving && open && self.load() < concurrency, busy: self.load() > 0 }
+        let load = self.load();
+        Counted {
+            idle: serving && open && load < concurrency,
+            busy: load > 0,
+            working: serving && load > 0,
+            free: serving && open && load == 0,
+        }
     }
 
     /// As a candidate for the next request, if it is one.
@@ -234,16 +244,20 @@ mod tests {
     #[test]
     fn a_slot_is_idle_while_its_worker_serves_and_has_room() {
         let mut slot = slot();
-        assert_eq!(slot.count(1), Counted { idle: true, busy: false });
+        let counted = |slot: &Slot, concurrency| {
+            let Counted { idle, busy, working, free } = slot.count(concurrency);
+            (idle, busy, working, free)
+        };
+        assert_eq!(counted(&slot, 1), (true, false, false, true));
         slot.active = 1;
-        assert_eq!(slot.count(1), Counted { idle: false, busy: true });
-        assert_eq!(slot.count(2), Counted { idle: true, busy: true });
+        assert_eq!(counted(&slot, 1), (false, true, true, false));
+        assert_eq!(counted(&slot, 2), (true, true, true, false));
         slot.lost.push(Moment(Duration::ZERO));
-        assert_eq!(slot.count(2), Counted { idle: false, busy: true });
+        assert_eq!(counted(&slot, 2), (false, true, true, false));
         slot.active = 0;
         assert_eq!(
-            (slot.count(1), slot.activity()),
-            (Counted { idle: false, busy: true }, ProcessState::Finishing)
+            (counted(&slot, 1), slot.activity()),
+            ((false, true, true, false), ProcessState::Finishing)
         );
         slot.lost.clear();
         for state in [State::Worn(Told::No), State::Draining(Told::No), State::Doomed] {

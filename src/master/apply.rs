@@ -28,10 +28,15 @@ impl Master {
             Action::Amend { pool, generation } => self.amend(pool, generation),
             Action::CloseListeners { pool } => {
                 self.close_gateway(&pool);
+                self.deafen(&pool);
                 self.listeners.close(&pool);
             }
             Action::ForgetSettings { pool, generation } => {
+                let was_waiting = self.deafen(&pool);
                 self.release(&pool, generation);
+                if was_waiting {
+                    self.await_queue(&pool);
+                }
                 self.spawns.remove(&(pool.clone(), generation));
                 self.programs.remove(&(pool.clone(), generation));
                 self.settings.forget(&pool, generation);
@@ -42,6 +47,10 @@ impl Master {
             Action::Observe { worker } => self.observe(worker),
             Action::WarmUp { worker } => self.warm_up(worker),
             Action::Admit { worker } => self.admit(worker),
+            Action::Survey { pool } => self.survey(pool),
+            Action::Release { pool, count } => self.release_workers(&pool, count),
+            Action::AwaitQueue { pool } => self.await_queue(&pool),
+            Action::Measure { pool } => self.measure(pool),
             Action::CloseIntake { pool, within } => self.close_intake(&pool, within),
             Action::KillLeftovers { pool } => self.kill_leftovers(&pool),
             Action::Log { level, text } => log::log!(level, "{text}"),

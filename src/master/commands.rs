@@ -5,7 +5,7 @@ use super::control::Access;
 use super::inquiries::Reports;
 use crate::ids::{Pid, PoolName, Ticket};
 use crate::os::clock;
-use crate::status::snapshot::Snapshot;
+use crate::status::snapshot::{PoolSnapshot, Snapshot};
 use crate::supervise::event::{Event, PoolCommand, WorkerCommand};
 use crate::wire::control::{Command, Reply, Request};
 
@@ -113,13 +113,14 @@ impl Master {
     }
 }
 
-/// Healthy is: every pool that was asked for runs and has a worker.
+/// Healthy is: every pool that was asked for runs and has a worker, or needs none before a request comes.
 fn health(snapshot: &Snapshot) -> Reply {
     let is_well = |state: &str| matches!(state, "running" | "reloading");
+    let may_be_empty = |pool: &PoolSnapshot| pool.process_manager == "ondemand";
     let complaints: Vec<String> = snapshot
         .pools
         .iter()
-        .filter(|pool| !is_well(&pool.state) || pool.total_processes == 0)
+        .filter(|pool| !is_well(&pool.state) || (pool.total_processes == 0 && !may_be_empty(pool)))
         .map(|pool| {
             let reason = pool.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
             format!("pool {} is {} with {} workers{reason}", pool.name, pool.state, pool.total_processes)

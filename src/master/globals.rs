@@ -73,6 +73,8 @@ pub fn adopt(master: &mut Master, new: Global) -> Result<(), String> {
     })?;
     let processes = new.reload_surge;
     master.supervisor.handle(clock::monotonic(), Event::ReloadSurge { processes });
+    let most = Some(new.process_max).filter(|most| *most > 0);
+    master.supervisor.handle(clock::monotonic(), Event::ProcessMax { most });
     master.global = new;
     Ok(())
 }

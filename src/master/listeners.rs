@@ -43,6 +43,13 @@ enum End {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 pub struct ListenerId(u64);
 
+impl ListenerId {
+    /// The number, counted over the daemon's life.
+    pub fn number(self) -> u64 {
+        self.0
+    }
+}
+
 #[derive(Debug)]
 struct Entry {
     id: ListenerId,
@@ -227,6 +234,12 @@ impl Listeners {
     pub fn by_id(&self, pool: &PoolName, id: ListenerId) -> Option<&Listener> {
         let entries = self.pools.get(pool)?;
         entries.iter().find(|entry| entry.id == id).map(|entry| &entry.listener)
+    }
+
+    /// Every open socket of the pool with its number.
+    pub fn with_ids(&self, pool: &PoolName) -> impl Iterator<Item = (ListenerId, &Listener)> {
+        let entries = self.pools.get(pool).map(Vec::as_slice).unwrap_or_default();
+        entries.iter().map(|entry| (entry.id, &entry.listener))
     }
 
     /// Every open socket of the pool.

@@ -6,6 +6,7 @@ mod apply;
 mod cgroups;
 mod commands;
 mod control;
+mod demand;
 mod demo;
 mod environment;
 mod gateways;
@@ -43,6 +44,7 @@ use signal_hook_mio::v1_0::Signals;
 
 use self::cgroups::Cgroups;
 use self::control::Control;
+use self::demand::Ears;
 use self::demo::Demo;
 use self::gateways::Gateways;
 use self::globals::PidFiles;
@@ -82,6 +84,7 @@ struct Master {
     global: Global,
     settings: Settings,
     listeners: Listeners,
+    ears: Ears,
     slots: Slots,
     gateways: Gateways,
     inquiries: Inquiries,

@@ -114,6 +114,7 @@ impl Master {
             event::watch_both_ways(registry, channel, Token::Gateway(number))
                 .map_err(|error| format!("cannot watch gateway {pid}: {error}"))?;
         }
+        self.on_let_go(pool);
         Ok(())
     }
 
@@ -200,8 +201,8 @@ impl Master {
                 self.gateways.tell_process(pool, number, &ToGateway::TakenBack { slot, worker, outcome });
             }
             FromGateway::Load(load) if role == Role::Handing => self.gateways.note_load(number, load),
-            // Pools are static: their number of workers does not follow demand.
-            FromGateway::Load(_) => {}
+            FromGateway::Load(load) => self.on_load(pool, load),
+            FromGateway::LetGo => self.on_let_go(pool),
             FromGateway::Released { slot, worker, requests } => {
                 self.on_released(pool, number, slot, worker, Past::Released(requests));
             }
@@ -228,7 +229,8 @@ impl Master {
     }
 
     fn on_drained(&mut self, pool: &PoolName, slot: SlotId, worker: WorkerId) {
-        if let Some(Stage::Draining { .. }) = self.stage(pool, slot, worker) {
+        // Asked for by name, or as one of the idlest.
+        if let Some(Stage::Draining { .. } | Stage::Admitted { .. }) = self.stage(pool, slot, worker) {
             self.slots.set_stage(pool, slot, worker, Stage::Drained);
             self.gateways.forget_worker(pool, worker);
             self.supervisor.handle(clock::monotonic(), Event::Drained { worker });

@@ -121,6 +121,7 @@ impl Master {
             Token::Report(worker) => self.on_report(worker),
             Token::Stdout(_) | Token::Stderr(_) | Token::GatewayLog(_) => self.on_output(token),
             Token::Gateway(number) => self.on_gateway(number),
+            Token::Listener(number) => self.on_queue(number),
         }
     }
 

@@ -54,7 +54,8 @@ impl Master {
     fn emptiest_listener(&self, pool: &PoolName, generation: Generation) -> Result<ListenerId, String> {
         let mut listeners: Vec<ListenerId> = self.listeners.of(pool, generation).map(|(id, _)| id).collect();
         if listeners.len() > 1 {
-            listeners.sort_by_key(|id| self.workers.on_listener(*id));
+            let waits = |id| self.listeners.by_id(pool, id).is_some_and(Listener::has_pending);
+            listeners.sort_by_key(|id| (self.workers.on_listener(*id), !waits(*id)));
         }
         listeners.into_iter().next().ok_or_else(|| "its sockets are gone".to_owned())
     }
@@ -71,8 +72,11 @@ impl Master {
     pub(super) fn observe(&mut self, id: WorkerId) {
         let Some(worker) = self.workers.get(id) else { return };
         let sockets = sockets(&self.listeners, &self.slots, &worker.pool, worker.seat);
-        let activity = self.observer.observe(&sockets, worker.pid).activity;
-        self.supervisor.handle(clock::monotonic(), Event::Observed { worker: id, activity });
+        let look = self.observer.observe(&sockets, worker.pid);
+        if look.connections.is_some_and(|connections| connections > 0) {
+            self.supervisor.handle(clock::monotonic(), Event::Holding { worker: id });
+        }
+        self.supervisor.handle(clock::monotonic(), Event::Observed { worker: id, activity: look.activity });
     }
 
     /// A look at a worker, for the status.

@@ -87,6 +87,7 @@ impl Master {
             crashed: view.counters.crashed,
             killed: view.counters.killed,
             start_failures: view.counters.start_failures,
+            max_children_reached: view.counters.max_children_reached,
             activity_method: seen.method.to_owned(),
             cgroup: self.cgroups.usage(&view.name).map(|(usage, limits)| CgroupSnapshot {
                 memory: usage.memory,

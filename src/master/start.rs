@@ -12,6 +12,7 @@ use signal_hook_mio::v1_0::Signals;
 
 use super::cgroups::Cgroups;
 use super::control::{Control, ControlError};
+use super::demand::Ears;
 use super::demo::Demo;
 use super::gateways::Gateways;
 use super::globals::PidFiles;
@@ -288,6 +289,7 @@ fn bring_up(
         global: config.global.clone(),
         settings: Settings::default(),
         listeners: Listeners::new(inherited),
+        ears: Ears::default(),
         slots: Slots::new(&config.global.runtime_dir, config.global.gateway_user.clone()),
         gateways: Gateways::new(config.global.gateway_user.clone()),
         inquiries: Inquiries::default(),

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use super::Master;
 use super::cgroups::Cgroups;
 use super::control::{Control, PATIENCE};
+use super::demand::Ears;
 use super::gateways::{self, Gateways};
 use super::globals::PidFiles;
 use super::inquiries::Inquiries;
@@ -98,6 +99,7 @@ fn rebuild(state: State, log: Option<std::os::fd::OwnedFd>) -> Result<Master, St
         settings,
         listeners: Listeners::claim(state.listeners).map_err(|error| text(&error))?,
         slots: Slots::claim(&global.runtime_dir, user(), state.slots)?,
+        ears: Ears::default(),
         gateways,
         inquiries: Inquiries::default(),
         facts_due: false,
@@ -139,6 +141,7 @@ impl Master {
             self.timers.set(Timer::GatewayEnd(number), Some(now.after(gateways::PATIENCE)));
         }
         self.start_gateways();
+        self.listen_again();
         self.facts_changed();
         self.reap();
         let (waiting, failed) = (self.gateways.serving().into_iter().collect(), Vec::new());

@@ -82,6 +82,12 @@ impl Workers {
         self.alive.values().filter(move |worker| worker.pool == *pool)
     }
 
+    /// The pool's workers with their processes.
+    pub fn named(&self, pool: &PoolName) -> impl Iterator<Item = (WorkerId, Pid)> {
+        let alive = self.alive.iter().filter(move |(_, worker)| worker.pool == *pool);
+        alive.map(|(id, worker)| (*id, worker.pid))
+    }
+
     /// Workers on this socket.
     pub fn on_listener(&self, listener: ListenerId) -> usize {
         self.alive.values().filter(|worker| worker.seat == Seat::Shared(listener)).count()

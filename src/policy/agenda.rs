@@ -32,6 +32,11 @@ impl<K: Copy + Ord> Agenda<K> {
         }
     }
 
+    /// The key's moment.
+    pub fn moment(&self, key: K) -> Option<Moment> {
+        self.moments.get(&key).copied()
+    }
+
     /// The earliest moment.
     pub fn next(&self) -> Option<Moment> {
         self.order.first().map(|(moment, _)| *moment)

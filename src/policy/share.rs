@@ -6,10 +6,12 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use crate::ids::PoolName;
 
 /// One pool's part.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Claim {
     /// What it must be able to have: [`super::demand::Bounds::reserved`]; 0 for a pool that is stopped.
     pub reserved: u32,
@@ -24,7 +26,7 @@ impl Claim {
 }
 
 /// The processes of all pools.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Share {
     /// `None` is no limit.
     process_max: Option<u32>,

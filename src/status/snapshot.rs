@@ -76,6 +76,9 @@ pub struct PoolSnapshot {
     pub killed: u64,
     /// Starts that failed before the program ran.
     pub start_failures: u64,
+    /// Times that more workers were wanted than `max_children`.
+    #[serde(default)]
+    pub max_children_reached: u64,
     /// How `idle` and `active` were found, in one phrase.
     pub activity_method: String,
     /// What the pool's control group counts; `None` without one.

@@ -78,6 +78,29 @@ pub enum Action {
         /// Which worker.
         worker: WorkerId,
     },
+    /// Say how much demand there is. Answer: `News::Load` from a gateway, else `News::Surveyed`.
+    Survey {
+        /// Which pool.
+        pool: PoolName,
+    },
+    /// Have the gateway give no more requests to so many idle workers, the longest idle first; fewer if there are fewer.
+    /// Answer: `Event::Drained` for each, then `News::Released`.
+    Release {
+        /// Which pool.
+        pool: PoolName,
+        /// How many.
+        count: u32,
+    },
+    /// Wait for a connection on the pool's sockets. Answer: `News::Queued`, once. Only where there is no gateway.
+    AwaitQueue {
+        /// Which pool.
+        pool: PoolName,
+    },
+    /// Count the connections that wait on the pool's sockets. Answer: `News::Measured`. Only where there is no gateway.
+    Measure {
+        /// Which pool.
+        pool: PoolName,
+    },
     /// The pool stops: its gateway takes in no more requests and serves those that wait, while the workers go on until it
     /// has. Only where there is a gateway.
     CloseIntake {

@@ -61,11 +61,15 @@ impl Pool {
     fn take_amendment(&mut self, now: Moment, plan: PoolPlan, job: Option<JobId>, out: &mut Effects) {
         let is_resized = plan.bounds != self.current.plan.bounds;
         let edition = Rc::new(Edition { generation: self.current.generation, plan });
+        self.scale = self.kept_scale(&edition.plan);
         self.dress(&edition);
         self.current = edition;
         out.log(log::Level::Info, format!("[pool {}] reloaded: its workers stay", self.name));
+        self.rebound();
+        // Its sockets may be others, and it may follow demand where it did not.
+        self.close_ear();
+        self.survey(out);
         if is_resized {
-            self.scale = None;
             self.first_fill = true;
             self.wait_until_scaled(job);
         } else {

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{Moment, Pid, PoolName, Ticket, WorkerId};
+use crate::policy::Share;
 use crate::status::snapshot::Activity;
 
 use super::action::Action;
@@ -20,14 +21,16 @@ use super::view::{DaemonState, PoolView};
 /// `Event::Deadline` when [`Supervisor::next_deadline`] has come.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Supervisor {
-    pools: BTreeMap<PoolName, Pool>,
+    pub(super) pools: BTreeMap<PoolName, Pool>,
     life: Life,
-    out: Effects,
+    pub(super) out: Effects,
+    /// Who may have how many of the processes that there may be.
+    pub(super) share: Share,
     /// Processes of removed pools that are stuck in the kernel.
     orphans: BTreeSet<WorkerId>,
     /// Impossible events that were logged already, by kind.
     #[serde(skip)]
-    complaints: BTreeSet<&'static str>,
+    pub(super) complaints: BTreeSet<&'static str>,
 }
 
 /// Settings for pools, and what they need.
@@ -63,6 +66,7 @@ impl Supervisor {
             pools: BTreeMap::new(),
             life: Life::Running,
             out: Effects::default(),
+            share: Share::default(),
             orphans: BTreeSet::new(),
             complaints: BTreeSet::new(),
         }
@@ -71,6 +75,7 @@ impl Supervisor {
     /// Takes one event in. An event that cannot be is logged once of its kind and has no other effect.
     pub fn handle(&mut self, now: Moment, event: Event) {
         match event {
+            Event::ProcessMax { most } => self.share.set_process_max(most),
             Event::Configure { plans, amended, removed, ticket } => {
                 self.configure(now, Proposals { plans, amended }, removed, ticket);
             }
@@ -105,29 +110,39 @@ impl Supervisor {
                 self.with_home(worker, "Exited", |pool, out| pool.exited(now, worker, status, out));
             }
             Event::Warmed { worker, result } => {
-                let home = self.out.home_of(worker).cloned();
-                home.and_then(|name| {
-                    self.with_pool(&name, |pool, out| pool.warmed(now, worker, result, out))
-                });
+                self.with_late(worker, |pool, out| pool.warmed(now, worker, result, out));
             }
             Event::Observed { worker, activity } => self.observed(now, worker, activity),
-            Event::StopSent { worker } if self.out.home_of(worker).is_none() => {}
             Event::StopSent { worker } => {
-                self.with_home(worker, "StopSent", |pool, out| pool.stop_sent(now, worker, out));
+                self.with_former_home(worker, "StopSent", |pool, out| pool.stop_sent(now, worker, out));
             }
             Event::Drained { worker } => {
-                // It may have crossed with the worker's end.
-                if self.out.home_of(worker).is_some() {
-                    self.with_home(worker, "Drained", |pool, out| pool.drained(worker, out));
-                }
+                self.with_former_home(worker, "Drained", |pool, out| pool.drained(now, worker, out));
+            }
+            Event::Holding { worker } => {
+                self.with_former_home(worker, "Holding", |pool, out| pool.holding(now, worker, out));
+            }
+            // It may be about a pool that was removed since.
+            Event::Demand { pool, news } => {
+                self.with_pool(&pool, |pool, out| pool.hear(now, news, out));
             }
             Event::Pool { pool, command, ticket } => self.command_pool(now, &pool, command, ticket),
             Event::Worker { worker, command, ticket } => self.command_worker(now, worker, command, ticket),
             Event::Stop { ticket } => self.stop(now, ticket),
-            Event::Deadline => self.pools.values_mut().for_each(|pool| pool.on_deadline(now, &mut self.out)),
+            Event::Deadline => self.with_all(|pool, out| pool.on_deadline(now, out)),
         }
+        self.follow_up(now);
+    }
+
+    /// What one pool has done may let others go on, and the daemon end.
+    fn follow_up(&mut self, now: Moment) {
         self.share_surge(now);
         self.sweep();
+        self.share_out(now);
+    }
+
+    fn observed(&mut self, now: Moment, worker: WorkerId, activity: Activity) {
+        self.with_former_home(worker, "Observed", |pool, out| pool.observed(now, worker, activity, out));
     }
 
     /// Lets pools go on whose exchange waited for what others had.
@@ -206,20 +221,13 @@ impl Supervisor {
         let exchanged = plans.into_iter().map(|plan| (plan, Pool::configure as Apply));
         let amended = amended.into_iter().map(|plan| (plan, Pool::amend as Apply));
         for (plan, apply) in exchanged.chain(amended) {
-            if let Some(pool) = self.pools.get_mut(&plan.name) {
-                apply(pool, now, plan, job, &mut self.out);
+            let name = plan.name.clone();
+            if self.pools.contains_key(&name) {
+                self.with_pool(&name, |pool, out| apply(pool, now, plan, job, out));
             } else {
-                let mut pool = Pool::new(plan, now);
-                pool.start(now, job, &mut self.out);
-                self.pools.insert(pool.name.clone(), pool);
+                self.pools.insert(name.clone(), Pool::new(plan, now));
+                self.with_pool(&name, |pool, out| pool.start(now, job, out));
             }
-        }
-    }
-
-    fn observed(&mut self, now: Moment, worker: WorkerId, activity: Activity) {
-        // The answer to a question about a worker that has ended since.
-        if self.out.home_of(worker).is_some() {
-            self.with_home(worker, "Observed", |pool, out| pool.observed(now, worker, activity, out));
         }
     }
 
@@ -227,17 +235,16 @@ impl Supervisor {
         if self.refuse_while_stopping(ticket) {
             return;
         }
-        let Some(pool) = self.pools.get_mut(name) else {
+        if !self.pools.contains_key(name) {
             return self.answer(ticket, Err(format!("there is no pool {name}")));
-        };
-        let out = &mut self.out;
-        let job = out.open_job(ticket, 1);
-        match command {
+        }
+        let job = self.out.open_job(ticket, 1);
+        self.with_pool(name, |pool, out| match command {
             PoolCommand::Start => pool.start(now, job, out),
             PoolCommand::Stop => pool.stop(now, After::Rest, job, out),
             PoolCommand::Restart => pool.restart(now, job, out),
             PoolCommand::Scale(workers) => pool.scale_to(now, workers, job, out),
-        }
+        });
     }
 
     fn command_worker(
@@ -248,16 +255,16 @@ impl Supervisor {
         ticket: Option<Ticket>,
     ) {
         let home = self.out.home_of(worker).cloned();
-        let Some(pool) = home.and_then(|name| self.pools.get_mut(&name)) else {
+        let Some(home) = home.filter(|name| self.pools.contains_key(name)) else {
             return self.answer(ticket, Err(format!("there is no worker {}", worker.0)));
         };
         let job = self.out.open_job(ticket, 1);
-        match command {
-            WorkerCommand::Drain => pool.retire(now, worker, job, &mut self.out),
-            WorkerCommand::Kill => pool.kill(now, worker, job, &mut self.out),
-            WorkerCommand::Recycle(wear) => pool.recycle(now, worker, wear, job, &mut self.out),
-            WorkerCommand::Terminate => pool.terminate(now, worker, job, &mut self.out),
-        }
+        self.with_pool(&home, |pool, out| match command {
+            WorkerCommand::Drain => pool.retire(now, worker, job, out),
+            WorkerCommand::Kill => pool.kill(now, worker, job, out),
+            WorkerCommand::Recycle(wear) => pool.recycle(now, worker, wear, job, out),
+            WorkerCommand::Terminate => pool.terminate(now, worker, job, out),
+        });
     }
 
     fn stop(&mut self, now: Moment, ticket: Option<Ticket>) {
@@ -266,18 +273,14 @@ impl Supervisor {
                 self.out.log(log::Level::Info, "stopping: workers end when they are idle".to_owned());
                 let job = self.out.open_job(ticket, self.pools.len() + 1);
                 self.life = Life::Stopping { jobs: job.into_iter().collect() };
-                for pool in self.pools.values_mut() {
-                    pool.stop(now, After::Rest, job, &mut self.out);
-                }
+                self.with_all(|pool, out| pool.stop(now, After::Rest, job, out));
             }
             Life::Stopping { jobs } => {
                 self.out.log(log::Level::Info, "stopping at once: workers get SIGKILL".to_owned());
                 let mut jobs = std::mem::take(jobs);
                 jobs.extend(self.out.open_job(ticket, 1));
                 self.life = Life::Killing { jobs };
-                for pool in self.pools.values_mut() {
-                    pool.kill_all(now, &mut self.out);
-                }
+                self.with_all(|pool, out| pool.kill_all(now, out));
             }
             Life::Killing { jobs } => jobs.extend(self.out.open_job(ticket, 1)),
             Life::Over => self.answer(ticket, Ok("fpmd has stopped".to_owned())),
@@ -291,6 +294,9 @@ impl Supervisor {
             for worker in pool.stuck.values().filter(|_| removed) {
                 self.out.worker_gone(worker.id, worker.pid());
                 self.orphans.insert(worker.id);
+            }
+            if removed {
+                self.share.remove(&pool.name);
             }
             !removed
         });
@@ -316,46 +322,6 @@ impl Supervisor {
     fn answer(&mut self, ticket: Option<Ticket>, result: Result<String, String>) {
         if let Some(ticket) = ticket {
             self.out.answer(ticket, result);
-        }
-    }
-
-    fn with_pool<T>(&mut self, name: &PoolName, act: impl FnOnce(&mut Pool, &mut Effects) -> T) -> Option<T> {
-        self.pools.get_mut(name).map(|pool| act(pool, &mut self.out))
-    }
-
-    /// Answers about a pool that may have been removed before.
-    fn with_former(
-        &mut self,
-        name: &PoolName,
-        kind: &'static str,
-        act: impl FnOnce(&mut Pool, &mut Effects) -> bool,
-    ) {
-        let possible = self.with_pool(name, act);
-        self.expect(possible.or(Some(true)), kind, || format!("pool {name}"));
-    }
-
-    /// Answers about a worker that may have ended, or be stuck in the kernel, by now.
-    fn with_late(&mut self, worker: WorkerId, act: impl FnOnce(&mut Pool, &mut Effects)) {
-        if let Some(name) = self.out.home_of(worker).cloned() {
-            self.with_pool(&name, act);
-        }
-    }
-
-    fn with_home(
-        &mut self,
-        worker: WorkerId,
-        kind: &'static str,
-        act: impl FnOnce(&mut Pool, &mut Effects) -> bool,
-    ) {
-        let home = self.out.home_of(worker).cloned();
-        let possible = home.and_then(|name| self.with_pool(&name, act));
-        self.expect(possible, kind, || format!("worker {}", worker.0));
-    }
-
-    fn expect(&mut self, possible: Option<bool>, kind: &'static str, whom: impl FnOnce() -> String) {
-        if possible != Some(true) && self.complaints.insert(kind) {
-            let text = format!("ignoring an event that cannot be: {kind} of {}", whom());
-            self.out.log(log::Level::Warn, text);
         }
     }
 }

@@ -55,9 +55,61 @@ pub enum Intake {
     Gateway,
 }
 
+/// The demand on a pool at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Load {
+    /// Requests that wait for a worker.
+    pub queued: u32,
+    /// Workers with a request, of those that may get more.
+    pub busy: u32,
+    /// The least number of idle workers since the last picture.
+    pub least_idle: u32,
+    /// How long a request has a worker, on the average; `None` where nobody knows.
+    pub service: Option<Duration>,
+}
+
+/// What was seen or heard of the demand on a pool.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum News {
+    /// What the pool's gateway sees: whenever that changes so that it matters, and as the answer to `Action::Survey`.
+    Load(Load),
+    /// The gateway has said `Drained` of as many workers as it could (answers `Action::Release`); or it was replaced, and
+    /// will not answer.
+    Released,
+    /// A connection waits on the pool's sockets (answers `Action::AwaitQueue`, once). Nobody waits for the next one any
+    /// more; saying this without having been asked does no harm.
+    Queued,
+    /// So many connections wait on the pool's sockets (answers `Action::Measure`).
+    Measured(u32),
+    /// What all workers of a pool without a gateway were seen doing (answers `Action::Survey`).
+    Surveyed {
+        /// Connections that wait.
+        queued: u32,
+        /// Who does what.
+        seen: Vec<(WorkerId, Activity)>,
+    },
+}
+
 /// What can happen.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
+    /// How many workers all pools together may have; `None` is any number. Comes before the first `Configure`.
+    ProcessMax {
+        /// The number.
+        most: Option<u32>,
+    },
+    /// What was seen or heard of the demand on a pool.
+    Demand {
+        /// Which pool.
+        pool: PoolName,
+        /// What.
+        news: News,
+    },
+    /// A client's connection is with this worker: it serves, whatever else it was seen doing.
+    Holding {
+        /// Which worker.
+        worker: WorkerId,
+    },
     /// Checked settings to put in force, at start and at each reload. Pools that are not in `plans` go on unchanged,
     /// but for those in `removed`, which are stopped and forgotten.
     Configure {
@@ -194,7 +246,8 @@ pub enum PoolCommand {
     Stop,
     /// A new generation with the same settings.
     Restart,
-    /// Another number of workers until the next reload.
+    /// Another number of workers than the configuration says, at most where it follows demand; until the configuration
+    /// says another.
     Scale(u32),
 }
 

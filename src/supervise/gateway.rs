@@ -29,10 +29,17 @@ impl Pool {
     }
 
     /// The gateway has no request for the worker and will have none. `false` if there is no such worker.
-    pub(super) fn drained(&mut self, id: WorkerId, out: &mut Effects) -> bool {
+    pub(super) fn drained(&mut self, now: Moment, id: WorkerId, out: &mut Effects) -> bool {
         let Some(worker) = self.workers.get_mut(&id) else { return false };
-        if matches!(worker.duty, Duty::Draining(_)) && worker.is_executing() {
-            worker.ask_to_stop(out);
+        match worker.duty {
+            Duty::Draining(_) if worker.is_executing() => worker.ask_to_stop(out),
+            // It was let go of as one of those that were idle for the longest time.
+            Duty::Serving => self.drain(now, id, out),
+            Duty::Draining(_)
+            | Duty::Joining(_)
+            | Duty::Retiring
+            | Duty::Stopping { .. }
+            | Duty::Killed { .. } => {}
         }
         true
     }

@@ -14,6 +14,8 @@ use crate::policy::{Backoff, Wear};
 
 use super::action::Action;
 use super::amend::Amendment;
+use super::demand::Follow;
+use super::ear::Ear;
 use super::effects::{Effects, JobId};
 use super::event::PoolPlan;
 use super::reload::Exchange;
@@ -64,6 +66,12 @@ pub(super) enum Due {
     Proof,
     /// Tell those who wait how far it is.
     Progress,
+    /// Decide again how many workers there should be.
+    Demand,
+    /// Count the connections that wait, or wait for the next one.
+    Queue,
+    /// Look at all workers.
+    Look,
 }
 
 /// One pool with its workers.
@@ -87,6 +95,8 @@ pub(super) struct Pool {
     /// Workers that are to be replaced in their turn.
     #[serde(default)]
     pub(super) worn: BTreeMap<WorkerId, Wear>,
+    pub(super) follow: Follow,
+    pub(super) ear: Ear,
     pub(super) hunt: Option<Hunt>,
     pub(super) backoff: Backoff,
     pub(super) probe: Option<WorkerId>,
@@ -113,7 +123,6 @@ impl Pool {
         let generation = Generation(1);
         Pool {
             name: plan.name.clone(),
-            current: Rc::new(Edition { generation, plan }),
             pending: None,
             scale: None,
             state: State::Stopped,
@@ -122,6 +131,8 @@ impl Pool {
             workers: BTreeMap::new(),
             stuck: BTreeMap::new(),
             worn: BTreeMap::new(),
+            follow: Follow::new(plan.bounds.clone()),
+            ear: Ear::default(),
             hunt: None,
             backoff: Backoff::new(),
             probe: None,
@@ -135,6 +146,7 @@ impl Pool {
             newest: generation,
             held: BTreeSet::from([generation]),
             listens: Vec::new(),
+            current: Rc::new(Edition { generation, plan }),
         }
     }
 
@@ -165,7 +177,10 @@ impl Pool {
     /// Puts these settings in force: at once if it does not run, else generation by generation.
     pub(super) fn configure(&mut self, now: Moment, plan: PoolPlan, job: Option<JobId>, out: &mut Effects) {
         match &mut self.state {
-            State::Serving => self.begin_exchange(now, plan, None, job, out),
+            State::Serving => {
+                let scale = self.kept_scale(&plan);
+                self.begin_exchange(now, plan, scale, job, out);
+            }
             State::Opening { .. } | State::Failed { .. } => {
                 self.set_pending(plan);
                 self.wait_until_full(job);
@@ -266,6 +281,9 @@ impl Pool {
                 }
                 Due::Proof => self.probe_survived(out),
                 Due::Progress => self.announce(now, out),
+                Due::Demand => {} // `advance` decides
+                Due::Queue => self.on_queue_due(out),
+                Due::Look => self.survey(out),
             }
         }
         self.advance(now, out);
@@ -277,6 +295,7 @@ impl Pool {
             State::Serving => {
                 self.advance_exchange(now, out);
                 self.recycle_next();
+                self.open_ear(out);
                 self.level(now, out);
             }
             State::Stopping { .. } if self.workers.is_empty() => self.finish_stop(out),
@@ -327,8 +346,14 @@ impl Pool {
     }
 
     fn set_pending(&mut self, plan: PoolPlan) {
+        self.scale = self.kept_scale(&plan);
         self.pending = Some(plan);
-        self.scale = None;
+    }
+
+    /// What was set by hand holds until the configuration says another number.
+    pub(super) fn kept_scale(&self, plan: &PoolPlan) -> Option<u32> {
+        let before = self.pending.as_ref().unwrap_or(&self.current.plan);
+        self.scale.filter(|_| before.bounds.max_children == plan.bounds.max_children)
     }
 
     pub(super) fn open(&mut self, delay: Duration, out: &mut Effects) {
@@ -336,6 +361,7 @@ impl Pool {
             self.current = self.new_edition(plan);
         }
         self.agenda.set(Due::Retry, None);
+        self.reset_demand();
         self.state = State::Opening { delay };
         self.listen(self.current.generation, out);
     }

@@ -156,7 +156,8 @@ impl Pool {
         if exchange.phase == Phase::Opening {
             return;
         }
-        let (wanted, edition) = (exchange.wanted(), Rc::clone(&exchange.edition));
+        let edition = Rc::clone(&exchange.edition);
+        let wanted = self.wanted_next();
         let tally = self.tally();
         if tally.candidates_ready >= wanted {
             return self.switch(now, out);
@@ -245,8 +246,8 @@ impl Pool {
         out: &mut Effects,
     ) {
         let age = worker.age(now);
+        let most = FAILURES.max(self.wanted_next() / 10);
         let Some(exchange) = &mut self.exchange else { return };
-        let most = FAILURES.max(exchange.wanted() / 10);
         let (Phase::Proving { failures } | Phase::Proven { failures }) = &mut exchange.phase else { return };
         let is_recycle = matches!(failure, Failure::CleanExit { recycles: true }) && age >= QUICK;
         if worker.generation() != exchange.edition.generation || is_recycle {
@@ -277,6 +278,10 @@ impl Pool {
         self.current = exchange.edition;
         self.scale = exchange.scale;
         self.hunt = None;
+        self.rebound();
+        // Its sockets may be others, and it may follow demand where it did not.
+        self.close_ear();
+        self.survey(out);
         self.reason = None;
         self.said = None;
         self.forget_failures();

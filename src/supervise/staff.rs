@@ -29,6 +29,8 @@ pub(super) struct Tally {
     pub(super) retiring: u32,
     /// They were told to end, or will be when they are idle.
     pub(super) leaving: u32,
+    /// Those of them that are of the generation in force and leave nobody to take their place.
+    pub(super) outgoing: u32,
     /// Of the generation that is to come in force.
     pub(super) candidates: u32,
     /// Those of them that are ready.
@@ -43,14 +45,17 @@ pub(super) struct Hunt {
 }
 
 impl Pool {
-    /// How many workers of the generation in force there should be now: fewer while others take their places.
+    /// How many workers of the generation in force there should be now, or at most where that follows demand: fewer while
+    /// others take their places.
     pub(super) fn wanted(&self) -> u32 {
-        self.children().saturating_sub(self.exchange.as_ref().map_or(0, Exchange::released))
+        let made_way =
+            self.exchange.as_ref().filter(|_| !self.follows_demand()).map_or(0, Exchange::released);
+        self.children().saturating_sub(made_way)
     }
 
-    /// How many workers there should be.
+    /// How many workers there should be; the most of a pool that follows demand.
     pub(super) fn children(&self) -> u32 {
-        children(self.scale, &self.current)
+        self.scale.unwrap_or(self.current.plan.bounds.max_children).max(1)
     }
 
     pub(super) fn tally(&self) -> Tally {
@@ -70,7 +75,11 @@ impl Pool {
                     tally.ready += u32::from(ready);
                 }
                 Duty::Retiring => tally.retiring += 1,
-                Duty::Draining(_) | Duty::Stopping { .. } => tally.leaving += 1,
+                Duty::Draining(_) | Duty::Stopping { .. } => {
+                    tally.leaving += 1;
+                    let is_current = worker.generation() == self.current.generation;
+                    tally.outgoing += u32::from(is_current && worker.wear.is_none());
+                }
                 Duty::Killed { .. } => {}
             }
         }
@@ -79,6 +88,10 @@ impl Pool {
 
     /// Brings the numbers to where they should be, as far as that is possible now.
     pub(super) fn level(&mut self, now: Moment, out: &mut Effects) {
+        if self.follows_demand() {
+            self.hunt = None;
+            return self.follow(now, out);
+        }
         let tally = self.tally();
         if tally.in_service == self.wanted() && tally.retiring == 0 {
             // The usual case, and all that has to be counted again after each of a thousand deaths.
@@ -105,8 +118,7 @@ impl Pool {
                 Permit::Now => {
                     let worker = self.start_worker(now, Rc::clone(&self.current), origin, watch, out);
                     if self.backoff.is_probing() {
-                        self.probe = Some(worker);
-                        self.agenda.set(Due::Proof, None);
+                        self.await_probe(worker);
                     }
                 }
                 Permit::At(moment) => {
@@ -122,7 +134,13 @@ impl Pool {
 
     /// Starts one worker in place of one that ended for a reason that the back-off has nothing to do with.
     pub(super) fn replace(&mut self, now: Moment, out: &mut Effects) {
-        if matches!(self.state, State::Serving) && self.missing() > 0 {
+        if !matches!(self.state, State::Serving) {
+            return;
+        }
+        if self.follows_demand() {
+            return self.follow_an_end(now, out);
+        }
+        if self.missing() > 0 {
             let watch = self.is_watched();
             self.start_worker(now, Rc::clone(&self.current), Origin::Replacement, watch, out);
         }
@@ -131,9 +149,12 @@ impl Pool {
     /// Drains those whose replacements serve.
     fn release_retiring(&mut self, now: Moment, out: &mut Effects) {
         let tally = self.tally();
-        if tally.retiring == 0 || tally.ready < self.wanted() {
-            return;
+        if tally.retiring > 0 && tally.ready >= self.wanted() {
+            self.let_retiring_go(now, out);
         }
+    }
+
+    pub(super) fn let_retiring_go(&mut self, now: Moment, out: &mut Effects) {
         let retiring = |worker: &&Worker| matches!(worker.duty, Duty::Retiring);
         let released: Vec<WorkerId> =
             self.workers.values().filter(retiring).map(|worker| worker.id).collect();
@@ -181,7 +202,7 @@ impl Pool {
         }
     }
 
-    /// Another number of workers until the next reload.
+    /// Another number of workers than the settings say, until these say another.
     pub(super) fn scale_to(&mut self, now: Moment, workers: u32, job: Option<JobId>, out: &mut Effects) {
         if workers == 0 {
             let reason = format!("cannot scale pool {} to 0 workers: stop it instead", self.name);
@@ -194,6 +215,7 @@ impl Pool {
         match self.state {
             State::Serving => {
                 self.first_fill = true;
+                self.rebound();
                 self.wait_until_scaled(job);
                 self.advance(now, out);
             }
@@ -202,7 +224,8 @@ impl Pool {
             | State::Stopping { .. }
             | State::Stopped
             | State::Removed => {
-                let text = format!("{} does not run: it will start with {workers} workers", self.name);
+                let most = if self.follows_demand() { "at most " } else { "" };
+                let text = format!("{} does not run: it will start with {most}{workers} workers", self.name);
                 out.settle(job, Ok(text));
             }
         }
@@ -263,10 +286,17 @@ impl Pool {
         let id = out.new_worker(&self.name);
         let generation = edition.generation;
         // A gateway's workers are let in when they are ready, so that one that still loads holds up no request.
-        let watched = watched || edition.has_gateway();
+        let watched = watched || edition.has_gateway() || edition.follows_demand();
+        self.follow.started(now);
         out.push(Action::Start { pool: self.name.clone(), generation, worker: id });
         self.workers.insert(id, Worker::new(id, edition, origin, watched, now));
         id
+    }
+
+    /// Further starts wait for this one.
+    pub(super) fn await_probe(&mut self, worker: WorkerId) {
+        self.probe = Some(worker);
+        self.agenda.set(Due::Proof, None);
     }
 
     /// The probe runs its program: from now on it proves something.
@@ -322,17 +352,6 @@ impl Pool {
         self.somebody_waits_until_full()
             || self.workers.values().any(|worker| matches!(worker.duty, Duty::Retiring))
     }
-}
-
-impl Exchange {
-    /// How many workers its generation should have.
-    pub(super) fn wanted(&self) -> u32 {
-        children(self.scale(), self.edition())
-    }
-}
-
-fn children(scale: Option<u32>, edition: &Edition) -> u32 {
-    scale.unwrap_or(edition.plan.bounds.max_children).max(1)
 }
 
 fn is_huntable(worker: &Worker, current: Generation) -> bool {

@@ -88,9 +88,12 @@ impl Pool {
             return false;
         }
         let ready = worker.observed(now, activity);
+        if activity != Activity::Idle {
+            worker.idle_since = None;
+        }
         self.agenda.set(Due::Worker(id), worker.due());
         if ready {
-            self.admit(id, out);
+            self.joined(now, id, out);
         }
         self.hunted(id);
         if ready || self.hunt.is_some() {
@@ -109,10 +112,30 @@ impl Pool {
         worker.stop_sent(now);
         self.agenda.set(Due::Worker(id), worker.due());
         self.hunted(id);
+        self.asked_with_success();
         if self.hunt.is_some() {
             self.advance(now, out);
         }
         true
+    }
+
+    /// A client's connection is with it.
+    pub(super) fn holding(&mut self, now: Moment, id: WorkerId, out: &mut Effects) -> bool {
+        let Some(worker) = self.workers.get_mut(&id) else { return false };
+        if worker.holding() {
+            self.agenda.set(Due::Worker(id), worker.due());
+            self.joined(now, id, out);
+            self.advance(now, out);
+        }
+        true
+    }
+
+    /// The worker has become ready.
+    pub(super) fn joined(&mut self, now: Moment, id: WorkerId, out: &mut Effects) {
+        if let Some(worker) = self.workers.get(&id) {
+            self.follow.ready(now.since(worker.requested));
+        }
+        self.admit(id, out);
     }
 
     pub(super) fn on_worker_due(&mut self, now: Moment, id: WorkerId, out: &mut Effects) {
@@ -121,7 +144,7 @@ impl Pool {
         self.agenda.set(Due::Worker(id), worker.due());
         let Some(pid) = worker.pid() else { return };
         if due == worker::Due::Assumed {
-            self.admit(id, out);
+            self.joined(now, id, out);
         }
         let Some(worker) = self.workers.get(&id) else { return };
         let plan = &worker.edition.plan;

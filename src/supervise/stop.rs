@@ -46,6 +46,7 @@ impl Pool {
         self.forget_failures();
         self.hunt = None;
         self.worn.clear();
+        self.close_ear();
         self.reason = None;
         self.said = None;
         self.close_intake(out);

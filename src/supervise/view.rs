@@ -5,6 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{Generation, Moment, Pid, PoolName, WorkerId};
+use crate::policy::Mode;
 use crate::status::snapshot::Activity;
 
 use super::pool::{Pool, State};
@@ -33,6 +34,8 @@ pub struct Counters {
     pub killed: u64,
     /// Starts that failed before the program ran.
     pub start_failures: u64,
+    /// Times that more workers were wanted than `max_children`.
+    pub max_children_reached: u64,
 }
 
 /// What the daemon is doing.
@@ -110,8 +113,10 @@ pub struct PoolView {
     pub retry_at: Option<Moment>,
     /// The settings in force.
     pub generation: Generation,
-    /// How many workers it should have.
+    /// How many workers it should have, or at most where that follows demand.
     pub children: u32,
+    /// How its number of workers is decided.
+    pub mode: Mode,
     /// When it came into being.
     pub started: Moment,
     /// What has happened.
@@ -142,6 +147,7 @@ impl Pool {
             retry_at,
             generation: self.current.generation,
             children: self.children(),
+            mode: self.bounds().mode,
             started: self.started,
             counters: self.counters,
             workers,
@@ -163,9 +169,11 @@ impl Pool {
             State::Serving if self.is_reloading() => PoolState::Reloading,
             State::Serving => {
                 let tally = self.tally();
-                if self.backoff.is_holding() && tally.in_service < self.wanted() {
+                let is_complete =
+                    self.bounds().mode == Mode::Ondemand || self.workers.values().any(Worker::is_executing);
+                if self.backoff.is_holding() && self.is_held_back(&tally) {
                     PoolState::BackingOff
-                } else if self.workers.values().any(Worker::is_executing) {
+                } else if is_complete {
                     PoolState::Running
                 } else {
                     PoolState::Starting

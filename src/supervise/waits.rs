@@ -91,7 +91,7 @@ impl Pool {
         }
         let tally = self.tally();
         if let Some(exchange) = &self.exchange {
-            let wanted = exchange.wanted();
+            let wanted = self.needed_by(exchange);
             let ready = tally.candidates_ready;
             let text = if exchange.is_held_up() {
                 format!("{name}: {ready} of {wanted} new workers ready; reload_surge lets no more start yet")
@@ -102,12 +102,18 @@ impl Pool {
         }
         for wait in &self.waits {
             let text = match wait {
+                Wait::Full { .. } if self.follows_demand() => {
+                    format!("{name}: {} of {} workers ready", tally.ready, tally.in_service)
+                }
                 Wait::Full { .. } => format!("{name}: {} of {} workers ready", tally.ready, self.wanted()),
                 Wait::OldGone { before, total, .. } => {
                     let old = self.older_than(*before);
                     format!("{name}: {} of {total} old workers still there{}", old.len(), whom(now, &old))
                 }
-                Wait::SurplusGone { .. } => format!("{name}: {} surplus workers still busy", tally.leaving),
+                Wait::SurplusGone { .. } => {
+                    let surplus = tally.leaving + tally.in_service.saturating_sub(self.wanted());
+                    format!("{name}: {surplus} surplus workers still busy")
+                }
             };
             out.progress(Some(wait.job()), &text);
         }
@@ -119,15 +125,22 @@ impl Pool {
         let name = &self.name;
         let tally = self.tally();
         match wait {
-            Wait::Full { .. } => (matches!(self.state, State::Serving) && tally.ready >= self.wanted())
-                .then(|| format!("{name} is running with {} workers", tally.ready)),
+            Wait::Full { .. } => (matches!(self.state, State::Serving) && self.is_staffed(&tally))
+                .then(|| self.running_with(tally.ready)),
             Wait::OldGone { before, .. } => self
                 .older_than(*before)
                 .is_empty()
                 .then(|| format!("{name} is reloaded, generation {}", before.0)),
-            Wait::SurplusGone { .. } => (self.hunt.is_none() && tally.leaving == 0)
-                .then(|| format!("{name} is running with {} workers", tally.in_service)),
+            Wait::SurplusGone { .. } => {
+                let is_over = self.hunt.is_none() && tally.leaving == 0 && tally.in_service <= self.wanted();
+                is_over.then(|| self.running_with(tally.in_service))
+            }
         }
+    }
+
+    fn running_with(&self, workers: u32) -> String {
+        let most = if self.follows_demand() { format!(", at most {}", self.wanted()) } else { String::new() };
+        format!("{} is running with {workers} workers{most}", self.name)
     }
 
     fn older_than(&self, generation: Generation) -> Vec<&Worker> {

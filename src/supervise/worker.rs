@@ -112,6 +112,8 @@ pub(super) struct Worker {
     /// Why it is being replaced, if nothing is wrong with it.
     #[serde(default)]
     pub(super) wear: Option<Wear>,
+    /// Since when it was seen idle, at every look; where demand is noticed from outside.
+    pub(super) idle_since: Option<Moment>,
     /// What it said last, where it has ended.
     #[serde(default)]
     pub(super) last_words: Option<String>,
@@ -139,6 +141,7 @@ impl Worker {
             duty,
             seen: None,
             wear: None,
+            idle_since: None,
             last_words: None,
             waiters: Vec::new(),
             questions: 0,

@@ -1,5 +1,7 @@
 //! What the status page shows and only the master knows: a part of the messages in `gateway`.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 /// What only the master knows.
@@ -39,4 +41,24 @@ pub struct Facts {
     /// The most memory that a worker had which has ended since, bytes.
     #[serde(default)]
     pub memory_peak: u64,
+}
+
+/// What a process is doing, seen from outside; nothing of one that has gone.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sight {
+    /// `S (sleeping)`.
+    pub state: Option<String>,
+    /// The system call that it is in: `read(7)`.
+    pub system_call: Option<String>,
+    /// The file or peer that the call waits on: `socket 10.0.0.5:3306`.
+    pub waits_on: Option<String>,
+    /// The kernel function that it sleeps in.
+    pub wchan: Option<String>,
+    /// CPU time since its start.
+    pub cpu: Option<Duration>,
+    /// Resident memory, bytes.
+    pub memory: Option<u64>,
+    /// Lines of a stack trace, innermost frame first; empty while nobody makes one.
+    #[serde(default)]
+    pub trace: Vec<String>,
 }

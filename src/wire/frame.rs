@@ -368,7 +368,7 @@ mod tests {
     fn pool() -> impl Strategy<Value = PoolSnapshot> {
         let lists = (proptest::collection::vec(listener(), 0..3), proptest::collection::vec(worker(), 0..4));
         let reason = (option(text()), option(seconds()));
-        (pool_name(), text(), reason, any::<[u32; 5]>(), any::<[u64; 7]>(), lists).prop_map(
+        (pool_name(), text(), reason, any::<[u32; 5]>(), any::<[u64; 8]>(), lists).prop_map(
             |(name, state, (reason, retry_in), small, large, (listeners, workers))| PoolSnapshot {
                 name,
                 activity_method: state.clone(),
@@ -395,6 +395,7 @@ mod tests {
                 crashed: large[4],
                 killed: large[5],
                 start_failures: large[6],
+                max_children_reached: large[7],
                 workers,
             },
         )

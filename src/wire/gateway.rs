@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::ids::{Generation, Pid, SlotId, WorkerId};
 use crate::policy::Wear;
 
-pub use super::facts::Facts;
+pub use super::facts::{Facts, Sight};
 pub use super::report::{Load, Report, WorkerReport};
 pub use super::settings::Settings;
 
@@ -143,6 +143,14 @@ pub enum ToGateway {
         /// Comes back in the report.
         number: u64,
     },
+    /// Answer with `Load`, whether it has changed or not.
+    Survey,
+    /// Give no more requests to so many workers that have none, those that have had none for the longest time; none of them
+    /// while requests wait. Say `Drained` of each, then `LetGo`.
+    LetGo {
+        /// How many; fewer if fewer are idle.
+        count: u32,
+    },
     /// Accept no more connections, serve what is queued until the deadline, answer the rest with a 503, then `Stopped`. A
     /// second one brings another deadline.
     Stop {
@@ -241,8 +249,11 @@ pub enum FromGateway {
         /// that waits to be accepted.
         kept: Option<u64>,
     },
-    /// Demand, whenever the queue becomes empty or non-empty or the idle count reaches or leaves 0.
+    /// Demand, where `Settings::spare` asks for it: at once when a queue forms, soon when it grows or shrinks by half or when
+    /// workers are missing or no longer, later when anything else has changed. An idle pool says nothing.
     Load(Load),
+    /// All that could be said `Drained` of by `LetGo` has been.
+    LetGo,
     /// Workers of a report that are too many for one packet; comes before it, as often as it takes.
     Workers {
         /// The number that was asked with.
@@ -282,26 +293,6 @@ impl Past {
             Past::Unknown | Past::Orphaned => 0,
         }
     }
-}
-
-/// What a process is doing, seen from outside; nothing of one that has gone.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Sight {
-    /// `S (sleeping)`.
-    pub state: Option<String>,
-    /// The system call that it is in: `read(7)`.
-    pub system_call: Option<String>,
-    /// The file or peer that the call waits on: `socket 10.0.0.5:3306`.
-    pub waits_on: Option<String>,
-    /// The kernel function that it sleeps in.
-    pub wchan: Option<String>,
-    /// CPU time since its start.
-    pub cpu: Option<Duration>,
-    /// Resident memory, bytes.
-    pub memory: Option<u64>,
-    /// Lines of a stack trace, innermost frame first; empty while nobody makes one.
-    #[serde(default)]
-    pub trace: Vec<String>,
 }
 
 /// What a worker that owes nobody an answer does.

@@ -1,5 +1,7 @@
 //! What a gateway counts: in numbers for its master, worker by worker, and how much it has to do at the moment.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{Pid, SlotId, WorkerId};
@@ -14,6 +16,18 @@ pub struct Load {
     pub idle: u32,
     /// Workers with at least one request.
     pub busy: u32,
+    /// Those of them that may get more when they are done.
+    #[serde(default)]
+    pub working: u32,
+    /// Workers that may get requests and have none.
+    #[serde(default)]
+    pub free: u32,
+    /// The least that `free` was since this was last told.
+    #[serde(default)]
+    pub least_free: u32,
+    /// How long a request takes from its dispatch, on the average of recent ones.
+    #[serde(default)]
+    pub service: Option<Duration>,
 }
 
 /// What the gateway knows: exact, since every request passes through it.

@@ -16,6 +16,9 @@ pub struct Settings {
     pub pool: PoolName,
     /// `static`, `dynamic` or `ondemand`: for the status page.
     pub process_manager: String,
+    /// How many idle workers there should be, where the master wants to know of the load.
+    #[serde(default)]
+    pub spare: Option<u32>,
     /// Addresses of the listening sockets, as the status shows them.
     pub listeners: Vec<String>,
     /// Requests that one worker serves at once, at least 1.

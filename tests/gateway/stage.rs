@@ -46,6 +46,7 @@ struct Slot {
 pub fn settings() -> Settings {
     Settings {
         version: VERSION,
+        spare: None,
         pool: PoolName::new("www").unwrap(),
         process_manager: "static".into(),
         listeners: vec!["test".into()],

@@ -23,6 +23,7 @@ mod observation;
 mod recipes;
 mod recycling;
 mod reload;
+mod scaling;
 mod sockets;
 mod supervision;
 mod support;

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use nix::fcntl::OFlag;
 
-use crate::config::model::{Gateway, Pool};
+use crate::config::model::{Gateway, PmMode, Pool};
 use crate::supervise::PoolView;
 use crate::wire::gateway::{Facts, Settings, VERSION};
 
@@ -63,6 +63,11 @@ pub fn wire(
         pool: pool.name.clone(),
         process_manager: pool.pm.mode.as_str().to_owned(),
         listeners,
+        spare: match pool.pm.mode {
+            PmMode::Static => None,
+            PmMode::Dynamic(spares) => Some(spares.min_spare_servers),
+            PmMode::Ondemand(_) => Some(0),
+        },
         concurrency: gateway.concurrency,
         queue_limit: gateway.queue_limit,
         queue_timeout: gateway.queue_timeout,
@@ -96,8 +101,7 @@ pub fn facts(view: &PoolView, oom_kills: Option<u64>, memory_peak: u64) -> Facts
     Facts {
         max_children: view.children,
         generation: view.generation.0,
-        // A static pool never wants more than it has.
-        max_children_reached: 0,
+        max_children_reached: counters.max_children_reached,
         started: counters.started,
         recycled: counters.recycled,
         recycled_requests: counters.worn,

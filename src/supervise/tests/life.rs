@@ -167,7 +167,7 @@ fn scaling_up_starts_and_scaling_down_takes_the_idle_first() {
 }
 
 #[test]
-fn a_scale_survives_a_restart_and_ends_with_a_reload() {
+fn a_scale_holds_until_the_configuration_says_another_number() {
     let mut master = Master::with_www(2);
     master.command("www", PoolCommand::Scale(3), 1);
     master.run(secs(1));
@@ -176,7 +176,38 @@ fn a_scale_survives_a_restart_and_ends_with_a_reload() {
     assert_eq!((master.alive_of("www", 2).len(), master.alive("www").len()), (3, 3));
     master.configure(vec![plan("www", 2)], Some(3));
     master.run(secs(1));
-    assert_eq!((master.alive_of("www", 3).len(), master.alive("www").len()), (2, 2));
+    assert_eq!((master.alive_of("www", 3).len(), master.alive("www").len()), (3, 3));
+    // A number that could not be put in force changes nothing.
+    master.cannot_listen.insert("www".into(), "cannot bind".into());
+    master.configure(vec![plan("www", 5)], Some(4));
+    master.cannot_listen.clear();
+    master.configure(vec![plan("www", 2)], Some(5));
+    master.run(secs(1));
+    assert_eq!(master.alive("www").len(), 3);
+    master.configure(vec![plan("www", 4)], Some(6));
+    master.run(secs(1));
+    assert_eq!(master.alive("www").len(), 4);
+    master.configure(vec![plan("www", 2)], Some(7));
+    master.run(secs(1));
+    assert_eq!(master.alive("www").len(), 2);
+}
+
+#[test]
+fn a_scale_of_a_stopped_pool_holds_as_well() {
+    let mut master = Master::with_www(2);
+    master.command("www", PoolCommand::Scale(3), 1);
+    master.command("www", PoolCommand::Stop, 2);
+    master.run(secs(1));
+    master.configure(vec![plan("www", 2)], Some(3));
+    master.command("www", PoolCommand::Start, 4);
+    master.run(secs(1));
+    assert_eq!(master.alive("www").len(), 3);
+    master.command("www", PoolCommand::Stop, 5);
+    master.run(secs(1));
+    master.configure(vec![plan("www", 1)], Some(6));
+    master.command("www", PoolCommand::Start, 7);
+    master.run(secs(1));
+    assert_eq!(master.alive("www").len(), 1);
 }
 
 #[test]

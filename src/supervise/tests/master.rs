@@ -7,7 +7,7 @@ use crate::ids::{ExitStatus, Generation, Moment, Pid, PoolName, Signal, Ticket, 
 use crate::policy::{Bounds, Mode};
 use crate::status::snapshot::Activity;
 use crate::supervise::action::Action;
-use crate::supervise::event::{Event, Intake, PoolCommand, PoolPlan, Readiness, WorkerCommand};
+use crate::supervise::event::{Event, Intake, Load, News, PoolCommand, PoolPlan, Readiness, WorkerCommand};
 use crate::supervise::{PoolState, PoolView, Supervisor, WorkerState};
 
 /// As by `kill -9` from outside.
@@ -44,6 +44,8 @@ pub(super) struct Process {
     pub(super) alive: bool,
     /// Whether requests may come.
     pub(super) admitted: bool,
+    /// Whether the gateway has let go of it.
+    pub(super) is_let_go: bool,
     /// Whether it was sent any signal.
     pub(super) signalled: bool,
     program: Program,
@@ -67,6 +69,12 @@ pub(super) struct Master {
     pub(super) wakeups: usize,
     /// Whether answers come while further actions wait to be done, as they do from the real master.
     pub(super) answers_at_once: bool,
+    /// Whether what gateways are asked for gets lost.
+    pub(super) gateway_is_deaf: bool,
+    /// Requests that wait.
+    queues: BTreeMap<PoolName, u32>,
+    awaited: BTreeSet<PoolName>,
+    gateways: BTreeSet<PoolName>,
     known: BTreeSet<PoolName>,
     schedule: BTreeMap<(Moment, u64), Event>,
     pending: VecDeque<Event>,
@@ -130,6 +138,10 @@ impl Master {
             exited: false,
             wakeups: 0,
             answers_at_once: false,
+            gateway_is_deaf: false,
+            queues: BTreeMap::new(),
+            awaited: BTreeSet::new(),
+            gateways: BTreeSet::new(),
             known: BTreeSet::new(),
             schedule: BTreeMap::new(),
             pending: VecDeque::new(),
@@ -186,7 +198,13 @@ impl Master {
     /// Takes in one event and does what follows from it at the same moment.
     pub(super) fn send(&mut self, event: Event) {
         if let Event::Configure { plans, amended, .. } = &event {
-            self.known.extend(plans.iter().chain(amended).map(|plan| plan.name.clone()));
+            for plan in plans.iter().chain(amended) {
+                self.known.insert(plan.name.clone());
+                match plan.intake {
+                    Intake::Gateway => self.gateways.insert(plan.name.clone()),
+                    Intake::Shared => self.gateways.remove(&plan.name),
+                };
+            }
         }
         self.pending.push_back(event);
         self.pump();
@@ -350,10 +368,74 @@ impl Master {
                 assert!(process.alive && !process.admitted, "{worker:?} is admitted once");
                 process.admitted = true;
             }
+            Action::Survey { .. } | Action::Release { .. } if self.gateway_is_deaf => {}
+            Action::Survey { pool } => self.survey(pool),
+            Action::Release { pool, count } => self.release(pool, *count),
+            Action::AwaitQueue { pool } => {
+                self.awaited.insert(pool.clone());
+                self.ring(pool);
+            }
+            Action::Measure { pool } => {
+                let queued = self.queue_of(pool);
+                self.pending.push_back(Event::Demand { pool: pool.clone(), news: News::Measured(queued) });
+            }
             Action::CloseIntake { pool, .. } => assert!(self.known.contains(pool)),
             Action::Exit => self.exited = true,
         }
         self.actions.push(action);
+    }
+
+    /// So many requests wait for a worker; whoever is to learn of that does.
+    pub(super) fn queue(&mut self, pool: &str, queued: u32) {
+        let pool = name(pool);
+        self.queues.insert(pool.clone(), queued);
+        if self.gateways.contains(&pool) {
+            self.survey(&pool);
+        } else {
+            self.ring(&pool);
+        }
+        self.pump();
+    }
+
+    fn queue_of(&self, pool: &PoolName) -> u32 {
+        self.queues.get(pool).copied().unwrap_or(0)
+    }
+
+    /// Says that a connection waits, if it does and someone wants to know.
+    fn ring(&mut self, pool: &PoolName) {
+        if self.queue_of(pool) > 0 && self.awaited.remove(pool) {
+            self.pending.push_back(Event::Demand { pool: pool.clone(), news: News::Queued });
+        }
+    }
+
+    fn survey(&mut self, pool: &PoolName) {
+        let pool = pool.clone();
+        let queued = self.queue_of(&pool);
+        let here = self.alive(pool.as_str());
+        let event = if self.gateways.contains(&pool) {
+            let serving = here.iter().map(|worker| &self.processes[worker]);
+            let serving = serving.filter(|process| process.admitted && !process.is_let_go);
+            let (busy, idle): (Vec<_>, Vec<_>) =
+                serving.partition(|process| process.activity != Activity::Idle);
+            let load = Load { queued, busy: busy.len() as u32, least_idle: idle.len() as u32, service: None };
+            Event::Demand { pool, news: News::Load(load) }
+        } else {
+            let seen = here.into_iter().map(|worker| (worker, self.processes[&worker].activity)).collect();
+            Event::Demand { pool, news: News::Surveyed { queued, seen } }
+        };
+        self.pending.push_back(event);
+    }
+
+    fn release(&mut self, pool: &PoolName, count: u32) {
+        assert!(self.gateways.contains(pool));
+        let is_idle = |process: &Process| process.activity == Activity::Idle && process.admitted;
+        let mut chosen = self.alive(pool.as_str());
+        chosen.retain(|worker| is_idle(&self.processes[worker]) && !self.processes[worker].is_let_go);
+        for worker in chosen.into_iter().take(count as usize) {
+            self.processes.get_mut(&worker).unwrap().is_let_go = true;
+            self.pending.push_back(Event::Drained { worker });
+        }
+        self.pending.push_back(Event::Demand { pool: pool.clone(), news: News::Released });
     }
 
     fn listen(&mut self, pool: &PoolName, generation: Generation) {
@@ -388,6 +470,7 @@ impl Master {
             alive: true,
             signalled: false,
             admitted: false,
+            is_let_go: false,
             program: program.clone(),
         };
         self.processes.insert(worker, process);

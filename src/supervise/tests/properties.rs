@@ -5,13 +5,13 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 
 use crate::ids::{ExitStatus, Generation, Moment, Pid, Signal, Ticket, WorkerId};
-use crate::policy::Wear;
+use crate::policy::{Mode, Wear};
 use crate::status::snapshot::Activity;
 use crate::supervise::action::Action;
-use crate::supervise::event::{Event, Intake, PoolCommand, PoolPlan, Readiness, WorkerCommand};
+use crate::supervise::event::{Event, Intake, Load, News, PoolCommand, PoolPlan, Readiness, WorkerCommand};
 use crate::supervise::{PoolState, Supervisor, WorkerState};
 
-use super::master::{KILLED, Master, Program, millis, name, plan, secs};
+use super::master::{KILLED, Master, Program, bounds, millis, name, plan, secs};
 
 const POOLS: [&str; 2] = ["www", "api"];
 const MOST: u32 = 4;
@@ -20,8 +20,17 @@ const MOST: u32 = 4;
 #[derive(Debug, Clone)]
 enum Step {
     Configure {
+        plan: PoolPlan,
+    },
+    Amend {
+        plan: PoolPlan,
+    },
+    Queue {
         pool: usize,
-        children: u32,
+        queued: u32,
+    },
+    ProcessMax {
+        most: Option<u32>,
     },
     Remove {
         pool: usize,
@@ -93,19 +102,29 @@ fn any_worker_command() -> impl Strategy<Value = WorkerCommand> {
     ])
 }
 
-/// Half of the pools have a gateway, and a reload may change that.
-fn any_intake(pool: &str, children: u32) -> PoolPlan {
-    let intake =
-        if (pool.len() + children as usize).is_multiple_of(2) { Intake::Gateway } else { Intake::Shared };
-    let warms = intake == Intake::Gateway && children.is_multiple_of(3);
-    let readiness = if warms { Readiness::Warmed } else { Readiness::Seen };
-    PoolPlan { intake, readiness, ..plan(pool, children) }
+/// A reload may change all of it but whether there is a gateway, which the master refuses for a pool that runs.
+fn any_plan(least: u32) -> impl Strategy<Value = PoolPlan> {
+    (prop::sample::select(POOLS.to_vec()), least..=MOST, 0..3).prop_map(|(pool, children, mode)| {
+        let intake = if pool == "www" { Intake::Gateway } else { Intake::Shared };
+        let most = children.max(1);
+        let mode = match mode {
+            0 => Mode::Static,
+            1 => Mode::Ondemand,
+            _ => Mode::Dynamic { start_servers: most.min(2), min_spare: 1, max_spare: most.min(3) },
+        };
+        let warms = intake == Intake::Gateway && children.is_multiple_of(3);
+        let readiness = if warms { Readiness::Warmed } else { Readiness::Seen };
+        PoolPlan { intake, readiness, bounds: bounds(mode, children), ..plan(pool, children) }
+    })
 }
 
 fn any_step() -> impl Strategy<Value = Step> {
     let pool = 0..POOLS.len();
     prop_oneof![
-        3 => (pool.clone(), 1..=MOST).prop_map(|(pool, children)| Step::Configure { pool, children }),
+        3 => any_plan(1).prop_map(|plan| Step::Configure { plan }),
+        1 => any_plan(1).prop_map(|plan| Step::Amend { plan }),
+        4 => (pool.clone(), 0..2 * MOST).prop_map(|(pool, queued)| Step::Queue { pool, queued }),
+        1 => prop::option::of(1..3 * MOST).prop_map(|most| Step::ProcessMax { most }),
         1 => pool.clone().prop_map(|pool| Step::Remove { pool }),
         4 => (pool.clone(), any_command()).prop_map(|(pool, command)| Step::Command { pool, command }),
         3 => (0usize..40, any_worker_command()).prop_map(|(index, command)| Step::Worker { index, command }),
@@ -122,9 +141,10 @@ fn take(master: &mut Master, step: &Step, ticket: u64) {
     let workers: Vec<WorkerId> = master.processes.keys().copied().collect();
     let pick = |index: usize| workers.get(index % workers.len().max(1)).copied();
     match step.clone() {
-        Step::Configure { pool, children } => {
-            master.configure(vec![any_intake(POOLS[pool], children)], Some(ticket))
-        }
+        Step::Configure { plan } => master.configure(vec![plan], Some(ticket)),
+        Step::Amend { plan } => master.amend(vec![plan], Some(ticket)),
+        Step::Queue { pool, queued } => master.queue(POOLS[pool], queued),
+        Step::ProcessMax { most } => master.send(Event::ProcessMax { most }),
         Step::Remove { pool } => master.send(Event::Configure {
             plans: Vec::new(),
             amended: Vec::new(),
@@ -163,8 +183,14 @@ fn take(master: &mut Master, step: &Step, ticket: u64) {
 
 fn asks(step: &Step) -> bool {
     match step {
-        Step::Configure { .. } | Step::Remove { .. } | Step::Command { .. } | Step::Worker { .. } => true,
-        Step::Crash { .. }
+        Step::Configure { .. }
+        | Step::Amend { .. }
+        | Step::Remove { .. }
+        | Step::Command { .. }
+        | Step::Worker { .. } => true,
+        Step::Queue { .. }
+        | Step::ProcessMax { .. }
+        | Step::Crash { .. }
         | Step::Program { .. }
         | Step::Activity { .. }
         | Step::Sockets { .. }
@@ -207,12 +233,21 @@ proptest! {
         master.cannot_listen.clear();
         master.activity = Activity::Idle;
         master.everyone_is(Activity::Idle);
+        POOLS.iter().for_each(|pool| master.queue(pool, 0));
+        master.send(Event::ProcessMax { most: None });
         master.run(secs(200));
         let views: Vec<_> = master.supervisor.pools().collect();
         for view in views {
             let alive = view.workers.iter().filter(|worker| worker.state != WorkerState::Killed).count();
             match view.state {
-                PoolState::Running => prop_assert_eq!(alive, view.children as usize),
+                PoolState::Running => {
+                    let (least, most) = match view.mode {
+                        Mode::Static => (view.children, view.children),
+                        Mode::Ondemand => (0, 0),
+                        Mode::Dynamic { min_spare, max_spare, .. } => (min_spare, max_spare),
+                    };
+                    prop_assert!((least as usize..=most as usize).contains(&alive), "{} of {}", alive, view.children);
+                }
                 PoolState::Stopped => prop_assert_eq!(alive, 0),
                 state => prop_assert!(false, "pool {} is {}", view.name, state),
             }
@@ -297,6 +332,10 @@ fn pool_of(action: &Action) -> Option<&crate::ids::PoolName> {
         Action::Listen { pool, .. }
         | Action::Amend { pool, .. }
         | Action::CloseListeners { pool }
+        | Action::Survey { pool }
+        | Action::Release { pool, .. }
+        | Action::AwaitQueue { pool }
+        | Action::Measure { pool }
         | Action::ForgetSettings { pool, .. }
         | Action::Start { pool, .. }
         | Action::CloseIntake { pool, .. }
@@ -313,9 +352,30 @@ fn pool_of(action: &Action) -> Option<&crate::ids::PoolName> {
     }
 }
 
-fn any_plans() -> impl Strategy<Value = Vec<crate::supervise::event::PoolPlan>> {
-    let plan = (prop::sample::select(POOLS.to_vec()), 0u32..4);
-    prop::collection::vec(plan.prop_map(|(pool, children)| any_intake(pool, children)), 0..3)
+fn any_plans() -> impl Strategy<Value = Vec<PoolPlan>> {
+    prop::collection::vec(any_plan(0), 0..3)
+}
+
+fn any_demand() -> impl Strategy<Value = Event> {
+    let pool = || prop::sample::select(POOLS.to_vec()).prop_map(name);
+    let few = || 0u32..9;
+    let seen = prop::collection::vec(((0u64..12).prop_map(WorkerId), any_activity()), 0..5);
+    let load = (few(), few(), few()).prop_map(|(queued, busy, least_idle)| Load {
+        queued,
+        busy,
+        least_idle,
+        service: None,
+    });
+    prop_oneof![
+        prop::option::of(few()).prop_map(|most| Event::ProcessMax { most }),
+        (pool(), load).prop_map(|(pool, load)| Event::Demand { pool, news: News::Load(load) }),
+        pool().prop_map(|pool| Event::Demand { pool, news: News::Released }),
+        pool().prop_map(|pool| Event::Demand { pool, news: News::Queued }),
+        (pool(), few()).prop_map(|(pool, queued)| Event::Demand { pool, news: News::Measured(queued) }),
+        (pool(), few(), seen)
+            .prop_map(|(pool, queued, seen)| Event::Demand { pool, news: News::Surveyed { queued, seen } }),
+        (0u64..12).prop_map(|worker| Event::Holding { worker: WorkerId(worker) }),
+    ]
 }
 
 fn any_event() -> impl Strategy<Value = (Event, u64)> {
@@ -325,6 +385,7 @@ fn any_event() -> impl Strategy<Value = (Event, u64)> {
     let ticket = || prop::option::of((0u64..9).prop_map(Ticket));
     let statuses = [ExitStatus::Code(0), ExitStatus::Code(1), KILLED];
     let event = prop_oneof![
+        6 => any_demand(),
         1 => (any_plans(), any_plans(), any::<bool>(), ticket()).prop_map(|(plans, amended, remove, ticket)| {
             let removed = if remove { vec![name("www")] } else { Vec::new() };
             Event::Configure { plans, amended, removed, ticket }

@@ -33,6 +33,7 @@ pub enum Dispatch {
 #[derive(Debug, Clone)]
 pub struct Pool {
     name: String,
+    mode: String,
     workers: u32,
     keys: Vec<(String, String)>,
     pm: Vec<(String, String)>,
@@ -51,7 +52,7 @@ impl Pool {
         if nix::unistd::geteuid().is_root() {
             keys.push(("user".into(), "\"root\"".into()));
         }
-        Pool { name: name.to_owned(), workers: 1, keys, pm: Vec::new() }
+        Pool { name: name.to_owned(), mode: "static".into(), workers: 1, keys, pm: Vec::new() }
     }
 
     pub fn dispatch(self, dispatch: Dispatch) -> Pool {
@@ -64,6 +65,12 @@ impl Pool {
 
     pub fn workers(mut self, number: u32) -> Pool {
         self.workers = number;
+        self
+    }
+
+    /// Another way to decide how many workers there are; `workers` is the most then.
+    pub fn mode(mut self, word: &str) -> Pool {
+        word.clone_into(&mut self.mode);
         self
     }
 
@@ -100,9 +107,9 @@ impl Pool {
         let lines = |keys: &[(String, String)]| -> String {
             keys.iter().map(|(key, value)| format!("{key} = {value}\n")).collect()
         };
-        let (name, workers) = (&self.name, self.workers);
+        let Pool { name, mode, workers, .. } = self;
         format!(
-            "[pool.{name}]\n{}[pool.{name}.pm]\nmode = \"static\"\nmax_children = {workers}\n{}\n",
+            "[pool.{name}]\n{}[pool.{name}.pm]\nmode = \"{mode}\"\nmax_children = {workers}\n{}\n",
             lines(&self.keys),
             lines(&self.pm)
         )
@@ -328,7 +335,8 @@ impl Fpmd {
                 let pools = self.snapshot().pools;
                 pools.iter().all(|pool| {
                     let running = pool.workers.iter().filter(|worker| worker.state == "running").count();
-                    running == pool.max_children as usize || pool.reason.is_some()
+                    let is_static = pool.process_manager == "static";
+                    running == pool.max_children as usize || pool.reason.is_some() || !is_static
                 })
             });
         }
