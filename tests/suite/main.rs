@@ -25,6 +25,7 @@ mod recycling;
 mod reload;
 mod scaling;
 mod sockets;
+mod stopping;
 mod supervision;
 mod support;
 mod upgrade;
