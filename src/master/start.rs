@@ -316,8 +316,7 @@ fn bring_up(
         upgrade: Upgrade::None,
     };
     ::log::info!("fpmd is running, pid {}", std::process::id());
-    let change = reload::Change::all(config);
-    let event = reload::adopt(&mut master, change, None).map_err(Failure::Sentence)?;
+    let event = reload::adopt(&mut master, reload::Change::all(config), None).map_err(Failure::Sentence)?;
     master.supervisor.handle(now, event);
     Ok(master)
 }
