@@ -246,6 +246,11 @@ impl Notifier {
         self.notify(&format!("RELOADING=1\nMONOTONIC_USEC={micros}\nSTATUS=Reloading"));
     }
 
+    /// What goes on now may take so long from now (EXTEND_TIMEOUT_USEC).
+    pub fn extend_timeout(&self, span: Duration) {
+        self.notify(&format!("EXTEND_TIMEOUT_USEC={}", span.as_micros()));
+    }
+
     /// The daemon is ending.
     pub fn stopping(&self, status: &str) {
         self.notify(&format!("STOPPING=1\nSTATUS={}", one_line(status)));

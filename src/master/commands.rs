@@ -78,7 +78,7 @@ impl Master {
             Command::Start { pool } => about_pool(pool, PoolCommand::Start),
             Command::Stop { pool: Some(pool) } => about_pool(pool, PoolCommand::Stop),
             Command::Stop { pool: None } => {
-                self.notifier.stopping("Stopping");
+                self.tell_stop();
                 Verdict::Later(Event::Stop { ticket: Some(ticket) })
             }
             Command::Restart { pool } => about_pool(pool, PoolCommand::Restart),

@@ -20,6 +20,7 @@ mod reload;
 mod routing;
 mod run;
 mod seats;
+mod service;
 mod settings;
 mod slots;
 mod snapshot;
@@ -53,6 +54,7 @@ use self::listeners::Listeners;
 use self::orphans::Strangers;
 use self::program::Program;
 use self::run::{Farewell, Timer};
+use self::service::Service;
 use self::settings::Settings;
 use self::slots::Slots;
 use self::source::Source;
@@ -105,6 +107,7 @@ struct Master {
     /// The reload that the service manager waits for, if it was asked for by a signal.
     reload_by_signal: Option<Ticket>,
     notifier: Notifier,
+    service: Service,
     /// Until the first configuration is in force.
     starting: Option<Starting>,
     /// Pipes of workers that said more than one turn takes.

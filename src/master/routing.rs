@@ -327,6 +327,7 @@ impl Master {
 
     /// The numbers of a pool's workers have changed.
     pub(super) fn facts_changed(&mut self) {
+        self.status_changed();
         if self.gateways.pools().next().is_some() && !self.facts_due {
             self.facts_due = true;
             self.timers.set(Timer::Facts, Some(clock::monotonic().after(FACTS_PAUSE)));

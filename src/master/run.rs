@@ -43,6 +43,8 @@ pub enum Timer {
     Upgrade,
     /// The service manager is to hear that the loop is alive.
     Watchdog,
+    /// It is told how we are.
+    Status,
     /// The last replies of a stopping daemon have had their time.
     Farewell,
 }
@@ -136,6 +138,7 @@ impl Master {
             Timer::Weight => self.weigh(),
             Timer::Inquiry(number) => self.conclude(number),
             Timer::Upgrade => self.expire_upgrade(),
+            Timer::Status => self.tell_status(),
             Timer::Watchdog => self.feed_watchdog(),
             Timer::Farewell => self.farewell = Farewell::Said,
         }
@@ -169,7 +172,7 @@ impl Master {
     fn on_stop_signal(&mut self, number: i32) {
         let name = Signal::from_raw(number).map(|signal| signal.to_string()).unwrap_or_default();
         ::log::info!("got {name}, stopping");
-        self.notifier.stopping("Stopping");
+        self.tell_stop();
         self.listeners.leave_to_successor();
         self.supervisor.handle(clock::monotonic(), Event::Stop { ticket: None });
     }
@@ -258,6 +261,7 @@ impl Master {
         self.listeners.discard_stored();
         ::log::info!("ready to handle connections");
         self.notifier.ready("Ready to handle connections");
+        self.status_changed();
         if let Starting::Background(readiness) = starting {
             let stderr = if self.global.log == LogTarget::Stderr { Stderr::Keep } else { Stderr::Null };
             if let Err(error) = readiness.announce(stderr) {

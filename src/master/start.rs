@@ -21,6 +21,7 @@ use super::listeners::Listeners;
 use super::orphans::Strangers;
 use super::pid_file::PidFileError;
 use super::run::{Farewell, signals};
+use super::service::Service;
 use super::settings::Settings;
 use super::slots::Slots;
 use super::source::{OnePool, Source};
@@ -40,6 +41,7 @@ use crate::log::{self, LogError};
 use crate::os::activity::Observer;
 use crate::os::daemon::{self, Role};
 use crate::os::host::Machine;
+use crate::os::limits::OriginalLimit;
 use crate::os::{clock, handover, limits, signal, users, wait};
 use crate::supervise::Supervisor;
 use crate::systemd::{self, Inherited, Notifier};
@@ -259,6 +261,14 @@ pub(super) fn catch_signals(registry: &Registry) -> io::Result<Signals> {
     Ok(signals)
 }
 
+/// What this process is to be like as long as it lives; the limit that workers get back.
+fn prepare_process() -> Result<OriginalLimit, Failure> {
+    let open_files = limits::raise_open_files().map_err(|error| Failure::Sentence(error.to_string()))?;
+    signal::ignore_write_signals().map_err(|error| Failure::Sentence(error.to_string()))?;
+    wait::set_subreaper().map_err(|error| Failure::Sentence(error.to_string()))?;
+    Ok(open_files)
+}
+
 /// Opens what the loop needs and hands the configuration to the supervisor.
 fn bring_up(
     inherited: Inherited,
@@ -269,9 +279,7 @@ fn bring_up(
     demo: Option<Demo>,
 ) -> Result<Master, Failure> {
     let system = |what| move |error: io::Error| Failure::System(what, error);
-    let open_files = limits::raise_open_files().map_err(|error| Failure::Sentence(error.to_string()))?;
-    signal::ignore_write_signals().map_err(|error| Failure::Sentence(error.to_string()))?;
-    wait::set_subreaper().map_err(|error| Failure::Sentence(error.to_string()))?;
+    let open_files = prepare_process()?;
     let poll = mio::Poll::new().map_err(system("make the event loop"))?;
     // Before anything that a signal should clean up.
     let signals = catch_signals(poll.registry()).map_err(system("catch signals"))?;
@@ -306,6 +314,7 @@ fn bring_up(
         last_ticket: Ticket(0),
         reload_by_signal: None,
         notifier: Notifier::from_environment(),
+        service: Service::default(),
         starting: Some(starting),
         demo,
         talkative: VecDeque::new(),

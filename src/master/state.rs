@@ -44,6 +44,9 @@ pub struct State<S = Supervisor, C = Capture> {
     pub ticket: Option<Ticket>,
     /// The latest number of a waiting client.
     pub last_ticket: Ticket,
+    /// The reload that the service manager waits for.
+    #[serde(default)]
+    pub reload_by_signal: Option<Ticket>,
     /// Where the configuration comes from.
     pub source: Source,
     /// What it says.

@@ -15,6 +15,7 @@ use super::globals::PidFiles;
 use super::inquiries::Inquiries;
 use super::listeners::Listeners;
 use super::run::{Farewell, Timer};
+use super::service::Service;
 use super::settings::Settings;
 use super::slots::Slots;
 use super::start::{catch_signals, live};
@@ -111,8 +112,9 @@ fn rebuild(state: State, log: Option<std::os::fd::OwnedFd>) -> Result<Master, St
         observer: Observer::new(),
         control,
         last_ticket: state.last_ticket,
-        reload_by_signal: None,
+        reload_by_signal: state.reload_by_signal,
         notifier: Notifier::from_environment(),
+        service: Service::default(),
         starting: None,
         demo: None,
         talkative: VecDeque::new(),

@@ -241,6 +241,7 @@ impl Master {
             open_files: self.open_files,
             ticket,
             last_ticket: self.last_ticket,
+            reload_by_signal: self.reload_by_signal,
             source: self.source.clone(),
             settings: self.settings.write(&self.global)?,
             supervisor: &self.supervisor,

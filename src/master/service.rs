@@ -1,0 +1,67 @@
+//! What the service manager shows and allows (sd_notify(3)): how the daemon is doing, and how long a stop may take.
+
+use std::time::Duration;
+
+use super::Master;
+use super::run::Timer;
+use crate::os::clock;
+use crate::supervise::PoolState;
+
+/// A changed state may wait for so long to be told: a thousand starts are one sentence.
+const STATUS_PAUSE: Duration = Duration::from_secs(1);
+
+/// What a stop may take beyond the pools' own times.
+const STOP_MARGIN: Duration = Duration::from_secs(10);
+
+/// What the service manager was told last.
+#[derive(Debug, Default)]
+pub struct Service {
+    status: String,
+    status_due: bool,
+}
+
+impl Master {
+    /// The daemon stops: it may take as long as its pools may.
+    pub(super) fn tell_stop(&mut self) {
+        let pools = self.settings.newest().map(|pool| pool.stop_timeout).max().unwrap_or_default();
+        self.notifier.stopping("Stopping");
+        self.notifier.extend_timeout(pools + self.global.process_control_timeout + STOP_MARGIN);
+    }
+
+    /// Pools or workers have changed.
+    pub(super) fn status_changed(&mut self) {
+        if self.notifier.is_connected() && !self.service.status_due && self.is_serving() {
+            self.service.status_due = true;
+            self.timers.set(Timer::Status, Some(clock::monotonic().after(STATUS_PAUSE)));
+        }
+    }
+
+    /// Tells how it is, unless a reload is to have the last word.
+    pub(super) fn tell_status(&mut self) {
+        self.service.status_due = false;
+        let text = self.status_text();
+        if text != self.service.status && self.reload_by_signal.is_none() {
+            self.notifier.status(&text);
+            self.service.status = text;
+        }
+    }
+
+    fn status_text(&self) -> String {
+        let (mut pools, mut workers, mut ill) = (0, 0, Vec::new());
+        for view in self.supervisor.pools() {
+            pools += 1;
+            workers += view.workers.len();
+            match view.state {
+                PoolState::Failed | PoolState::BackingOff => {
+                    ill.push(format!("; {} is {}", view.name, view.state));
+                }
+                PoolState::Starting
+                | PoolState::Running
+                | PoolState::Reloading
+                | PoolState::Stopping
+                | PoolState::Stopped => {}
+            }
+        }
+        format!("Ready to handle connections: pools {pools}, workers {workers}{}", ill.concat())
+    }
+}
