@@ -175,6 +175,8 @@ pub struct Gateway {
     /// Whose requests are being cancelled.
     pub(super) lost_peer: Peer,
     pub(super) told: super::report::LoadTold,
+    /// How many had been answered when the master was last told that the program works.
+    pub(super) works: u64,
     /// When it started.
     pub(super) born: Moment,
     pub(super) now: Moment,
@@ -234,6 +236,7 @@ impl Gateway {
             refused: Refusals::default(),
             lost_peer: Peer::Unix,
             told: super::report::LoadTold::default(),
+            works: 0,
             born: now,
             now,
             wall: clock::wall(),

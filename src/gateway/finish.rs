@@ -127,7 +127,8 @@ impl Gateway {
         let counters = &mut self.counters;
         counters.server_errors += u64::from(status >= 500);
         match outcome {
-            Outcome::Answered | Outcome::Page | Outcome::Rejected => {}
+            Outcome::Answered => counters.answered += 1,
+            Outcome::Page | Outcome::Rejected => {}
             Outcome::TimedOut => counters.timed_out += 1,
             Outcome::Aborted => counters.aborted += 1,
             Outcome::Broken => counters.broken += 1,

@@ -189,6 +189,10 @@ impl Gateway {
             self.upstreams.remove(kept);
         }
         self.recount(key);
+        if self.counters.answered > self.works {
+            self.works = self.counters.answered;
+            self.outbox.push_back(FromGateway::Works);
+        }
     }
 
     fn close_slot_for_good(&mut self, id: SlotId) {

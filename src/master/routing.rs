@@ -20,7 +20,7 @@ use crate::log::capture::{Capture, Form, Limits, Source, Stream};
 use crate::os::activity::{self, Observer, Way};
 use crate::os::socket::Listener;
 use crate::os::{clock, inspect};
-use crate::supervise::event::{Event, WorkerCommand};
+use crate::supervise::event::{Event, News, WorkerCommand};
 use crate::wire::gateway::{FromGateway, Past, Rest, Sight, TakenBack, ToGateway, VERSION};
 
 /// How long changed numbers may wait to be told to a gateway: a thousand starts are told at once.
@@ -160,6 +160,10 @@ impl Master {
         }
     }
 
+    fn on_works(&mut self, pool: &PoolName) {
+        self.supervisor.handle(clock::monotonic(), Event::Demand { pool: pool.clone(), news: News::Works });
+    }
+
     fn on_message(
         &mut self,
         pool: &PoolName,
@@ -174,14 +178,12 @@ impl Master {
                 log::error!("[pool {pool}] its gateway speaks version {version}, not {VERSION}; killing it");
                 self.gateways.kill_process(number);
             }
+            FromGateway::Works => self.on_works(pool),
             FromGateway::Warmed { worker, result, .. } => self.on_warmed(worker, result),
             FromGateway::Drained { slot, worker } => self.on_drained(pool, slot, worker),
             FromGateway::Worn { slot, worker, requests, wear } => {
                 if self.stage(pool, slot, worker).is_some() {
-                    log::debug!(
-                        "[pool {pool}] worker {} is worn after {requests} requests: {wear:?}",
-                        worker.0
-                    );
+                    log::debug!("[pool {pool}] {worker:?} is worn after {requests} requests: {wear:?}");
                     self.command(worker, WorkerCommand::Recycle(wear));
                 }
             }

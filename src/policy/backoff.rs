@@ -135,9 +135,11 @@ impl Backoff {
         self.well_since.get_or_insert(now);
     }
 
-    /// Requests have been answered up to `now`: the program works, whatever else kills its workers. Ends a probe.
+    /// Requests have been answered up to `now`: the program works, whatever else kills its workers. Ends a probe, and gives
+    /// the larger allowance anew, so that the pool never waits while each of its workers answers something.
     pub fn served(&mut self, now: Moment) {
         self.served = Some(now);
+        self.quick_tolerated = 0;
         if self.pace == Pace::Probing {
             self.pace = Pace::Free;
         }
@@ -347,6 +349,23 @@ mod tests {
             [Permit::Now; 2],
             "all that are missing"
         );
+    }
+
+    #[test]
+    fn an_answered_request_proves_as_much_as_a_long_life() {
+        let mut backoff = Backoff::new();
+        for turn in 0..500 {
+            backoff.served(at(turn * 100));
+            let verdict = backoff.failed(at(turn * 100 + 50), at(turn * 100), YOUNG, Failure::Crash, 1);
+            assert_eq!(verdict, Verdict::Allowed);
+        }
+        let mut fail = |millis| backoff.failed(at(millis), at(millis - 10), YOUNG, Failure::Crash, 1);
+        assert_eq!(fail(50_950), Verdict::Allowed, "the one that any crash has");
+        assert_eq!(fail(51_000), Verdict::Raised(FIRST_DELAY));
+        assert_eq!(backoff.permit(at(51_100)), Permit::Now);
+        assert_eq!(backoff.permit(at(51_100)), Permit::AfterProbe);
+        backoff.served(at(51_150));
+        assert_eq!(backoff.permit(at(51_150)), Permit::Now);
     }
 
     #[test]

@@ -198,6 +198,7 @@ impl Pool {
     pub(super) fn hear(&mut self, now: Moment, news: News, out: &mut Effects) {
         match news {
             News::Load(load) => self.loaded(now, load, out),
+            News::Works => self.works(now, out),
             News::Released => self.released(now),
             News::Queued => self.queued(now, out),
             News::Measured(queued) => self.measured(now, queued, out),

@@ -113,6 +113,14 @@ impl Pool {
             .any(|worker| worker.generation() == current && worker.is_executing() && worker.age(now) >= QUICK)
     }
 
+    /// Requests are being answered: what ends workers is not their start.
+    pub(super) fn works(&mut self, now: Moment, out: &mut Effects) {
+        self.backoff.served(now);
+        self.agenda.set(Due::Proof, None);
+        self.probe_survived(out);
+        self.advance(now, out);
+    }
+
     /// Takes a worker off the list; every trace but the worker itself is gone then.
     pub(super) fn dismiss(&mut self, id: WorkerId, out: &mut Effects) -> Option<Worker> {
         let worker = self.workers.remove(&id)?;

@@ -73,6 +73,8 @@ pub struct Load {
 pub enum News {
     /// What the pool's gateway sees: whenever that changes so that it matters, and as the answer to `Action::Survey`.
     Load(Load),
+    /// Workers of the pool have answered requests lately, though others have ended.
+    Works,
     /// The gateway has said `Drained` of as many workers as it could (answers `Action::Release`); or it was replaced, and
     /// will not answer.
     Released,

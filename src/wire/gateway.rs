@@ -212,6 +212,8 @@ pub enum FromGateway {
         /// Which of both.
         wear: Wear,
     },
+    /// A worker has ended, and workers have answered requests since this was said last: the program works.
+    Works,
     /// The worker must be ended: stop signal now, SIGKILL after a second.
     Terminate {
         /// Which slot.

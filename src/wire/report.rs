@@ -64,6 +64,9 @@ pub struct Report {
     pub broken: u64,
     /// Requests whose client left before the answer.
     pub aborted: u64,
+    /// Requests that a worker has answered in full.
+    #[serde(default)]
+    pub answered: u64,
     /// Responses with a status of 500 or more, ours included.
     pub server_errors: u64,
     /// Client connections that are open.
@@ -96,6 +99,7 @@ impl Report {
             taken_back,
             broken,
             aborted,
+            answered,
             server_errors,
             connections,
             queue_wait,
@@ -118,6 +122,7 @@ impl Report {
         self.taken_back += taken_back;
         self.broken += broken;
         self.aborted += aborted;
+        self.answered += answered;
         self.server_errors += server_errors;
         self.connections += connections;
         self.queue_wait.add(&queue_wait);

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use crate::support::daemon::{MARK, Pool, Rig};
+use crate::support::daemon::{Dispatch, MARK, Pool, Rig};
 use crate::support::{as_root, process, wait_for, wait_until, workers};
 
 #[test]
@@ -284,5 +284,28 @@ fn it_works_as_process_1() {
         let family = process::descendants(master);
         family.len() == 5 && family.iter().all(|process| process.state != 'Z')
     });
+    fpmd.finish();
+}
+
+#[test]
+fn requests_that_kill_workers_leave_the_others_served() {
+    let pool = Pool::new("www", &workers::c()).workers(2).dispatch(Dispatch::Gateway);
+    let fpmd =
+        Rig::new().pool(pool).expect("SIGKILL").expect("closed its connection").expect("end young").start();
+    let address = fpmd.address("www");
+    let since = Instant::now();
+    for number in 0..40 {
+        // A POST is not tried again on the next worker.
+        let _ = address.ask("POST", "/die", b"");
+        let answer = address.get("/pid").unwrap();
+        assert!(
+            answer.text().parse::<i32>().is_ok(),
+            "request {number} after {:?}: {}",
+            since.elapsed(),
+            fpmd.log()
+        );
+    }
+    let pool = fpmd.wait_pool("www", "forty crashes", |pool| pool.crashed == 40);
+    assert_eq!((pool.state.as_str(), pool.started), ("running", 42), "no start was held back");
     fpmd.finish();
 }

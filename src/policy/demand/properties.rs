@@ -122,13 +122,13 @@ impl World {
         self.now = end;
     }
 
-    /// One turn in which all that can end does.
+    /// One turn in which all that can end does; as long as the slowest pace holds a start back.
     fn turn(&mut self) {
         self.step(Step::Finish(u32::MAX));
         self.step(Step::Ready(u32::MAX));
         self.step(Step::Left(u32::MAX));
         self.decide();
-        self.pass(Duration::from_millis(10));
+        self.pass(Duration::from_secs(1));
     }
 }
 

@@ -34,6 +34,27 @@ fn a_crash_loop_backs_off_is_visible_and_recovers_by_itself() {
 }
 
 #[test]
+fn requests_that_kill_workers_do_not_end_the_service_of_the_others() {
+    let mut master = Master::new();
+    master.program("www", 1, Program::Ends(millis(50), CRASH));
+    master.configure(vec![plan("www", 4)], None);
+    // Each worker answers something before it is given what kills it.
+    for _ in 0..200 {
+        master.run(millis(50));
+        master.works("www");
+        assert_eq!(master.state("www"), PoolState::Running);
+    }
+    let starts = master.starts();
+    assert!(starts > 600, "{starts} starts");
+    // And now nobody answers anything any more.
+    master.run(secs(300));
+    assert!((80..120).contains(&(master.starts() - starts)), "{} starts", master.starts() - starts);
+    assert_eq!(master.state("www"), PoolState::BackingOff);
+    master.works("www");
+    assert_eq!(master.logged("[pool www] recovered"), 0, "nobody was on probation");
+}
+
+#[test]
 fn one_probe_decides_for_all() {
     let mut master = Master::new();
     master.program("www", 1, Program::CannotExecute("cannot execute '/usr/bin/php-cgx': No such file"));

@@ -183,6 +183,10 @@ impl Master {
         self.send(Event::Pool { pool: name(pool), command, ticket: Some(Ticket(ticket)) });
     }
 
+    pub(super) fn works(&mut self, pool: &str) {
+        self.send(Event::Demand { pool: name(pool), news: News::Works });
+    }
+
     pub(super) fn command_worker(&mut self, worker: WorkerId, command: WorkerCommand, ticket: u64) {
         self.send(Event::Worker { worker, command, ticket: Some(Ticket(ticket)) });
     }

@@ -408,6 +408,7 @@ fn any_event() -> impl Strategy<Value = (Event, u64)> {
         }),
         1 => worker().prop_map(|worker| Event::StopSent { worker }),
         1 => worker().prop_map(|worker| Event::Drained { worker }),
+        1 => pool().prop_map(|pool| Event::Demand { pool, news: News::Works }),
         1 => (pool(), any_command(), ticket())
             .prop_map(|(pool, command, ticket)| Event::Pool { pool, command, ticket }),
         1 => (worker(), any_worker_command(), ticket())
