@@ -42,6 +42,12 @@ impl Gateway {
                 self.part_with(key);
             }
         }
+        // Whatever the pool's mode: the master lends a worker for what came in as a whole after its workers had left.
+        let in_need = !self.queue.is_empty() && self.counters.load.idle == 0;
+        if in_need != self.in_need {
+            self.in_need = in_need;
+            self.say_load();
+        }
     }
 
     /// Takes connections over from another gateway.

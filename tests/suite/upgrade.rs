@@ -85,7 +85,8 @@ fn everything_is_as_it_was(dispatch: Dispatch) {
     fpmd.ctl_done(&["start", "idle"]);
     fpmd.ctl_done(&["reload", "www"]);
     let after = fpmd.pool("www");
-    assert_eq!((after.generation.0, after.total_processes), (before.generation.0 + 1, 2));
+    assert_eq!((after.generation.0, after.total_processes), (before.generation.0 + 1, 3));
+    fpmd.ctl_done(&["scale", "www", "2"]);
     fpmd.finish();
 }
 

@@ -172,7 +172,7 @@ fn two_upgrades_while_a_request_lasts_and_a_third_after_it() {
     upgrade(&fpmd);
     good(fpmd.address("www").get("/pid")).unwrap();
     assert!(process::is_alive(first[0]));
-    assert_eq!(fpmd.pool("www").active_processes, 1);
+    fpmd.wait_pool("www", "one busy worker", |pool| pool.active_processes == 1);
     good(connection.answer()).unwrap();
     wait_until("one gateway only", || gateways(&fpmd).len() == 1);
     upgrade(&fpmd);
