@@ -6,7 +6,7 @@
 //!    ones; ondemand, the busy ones and one for each request that waits. Workers that are starting or idle count as had.
 //!    A dynamic pool begins with `start_servers`.
 //! 2. **Starts** are bounded by `max_children`, by the headroom that `process_max` leaves (see [`super::share`]), and except
-//!    for static and the first fill by the pace ([`pace::Pace`]): [`Bounds::at_once`] starts may be under way at once; each
+//!    for static and the first fill by the pace (`pace`): [`Bounds::at_once`] starts may be under way at once; each
 //!    worker that becomes ready lets one more begin, and so does each `1/max_spawn_rate` of a second.
 //! 3. **Patience**: while the time that requests take is known and the workers there are would empty the queue before a new
 //!    worker could be ready, none is started. It lasts one start-up at most, so that a wrong guess costs no more than that.
