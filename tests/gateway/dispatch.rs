@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use fpmd::fcgi::body::Connection;
 use fpmd::ids::SlotId;
 use fpmd::policy::Wear;
-use fpmd::wire::gateway::{FromGateway, ToGateway};
+use fpmd::wire::gateway::{FromGateway, Settings, ToGateway};
 
 use crate::peer::{Reader, Visit, ask, echo, get, post, request};
 use crate::stage::{Stage, settings};
@@ -22,7 +22,8 @@ fn send(stage: &Stage, path: &str) -> Reader<std::os::unix::net::UnixStream> {
 
 #[test]
 fn requests_wait_in_their_order_until_a_worker_comes() {
-    let mut stage = Stage::new(&settings());
+    // As for a pool that follows demand: no other is told of it.
+    let mut stage = Stage::new(&Settings { spare: Some(0), ..settings() });
     let slot = stage.slot();
     let mut waiting = Vec::new();
     for number in 0..3 {
