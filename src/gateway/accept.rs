@@ -21,7 +21,7 @@ const LAST_LOOK: usize = 16 * 1024;
 /// How long accepting pauses where descriptors or memory are short.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// At most one line a second tells of clients that may not connect.
+/// At most one line a second tells of clients that may not connect, or that nobody can.
 const TELL: Duration = Duration::from_secs(1);
 
 impl Gateway {
@@ -37,8 +37,7 @@ impl Gateway {
                 Ok(stream) => self.welcome(stream, tcp, buffer),
                 Err(Errno::EAGAIN) => return self.expect_crowd(door, met),
                 Err(errno @ (Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM)) => {
-                    let pool = &self.settings.pool;
-                    ::log::warn!("[pool {pool}] cannot accept connections for a moment: {}", errno.desc());
+                    self.tell_shortage(errno);
                     return self.pause_doors();
                 }
                 // Somebody has shut it down: it would be told of for ever.
@@ -73,6 +72,16 @@ impl Gateway {
         for door in 0..self.doors.len() {
             self.watch_door(door);
         }
+    }
+
+    /// A shortage that lasts is found again after every pause.
+    fn tell_shortage(&mut self, errno: Errno) {
+        if self.shortage_told.is_some_and(|told| self.now.since(told) < TELL) {
+            return;
+        }
+        self.shortage_told = Some(self.now);
+        let pool = &self.settings.pool;
+        ::log::warn!("[pool {pool}] cannot accept connections for a moment: {}", errno.desc());
     }
 
     /// Nobody is accepted for a while, and nothing wakes us up for those who wait.

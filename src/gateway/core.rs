@@ -174,6 +174,8 @@ pub struct Gateway {
     pub(super) heads: Vec<Key>,
     pub(super) diag: Option<SockDiag>,
     pub(super) refused: Refusals,
+    /// When the log was last told that descriptors or memory are short.
+    pub(super) shortage_told: Option<Moment>,
     /// Whose requests are being cancelled.
     pub(super) lost_peer: Peer,
     pub(super) told: super::report::LoadTold,
@@ -237,6 +239,7 @@ impl Gateway {
             heads: Vec::new(),
             diag: None,
             refused: Refusals::default(),
+            shortage_told: None,
             lost_peer: Peer::Unix,
             told: super::report::LoadTold::default(),
             works: 0,
