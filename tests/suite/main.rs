@@ -24,6 +24,7 @@ mod recipes;
 mod recycling;
 mod reload;
 mod scaling;
+mod scarcity;
 mod service;
 mod sockets;
 mod stopping;
