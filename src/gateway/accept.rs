@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 
-use super::client::{Client, Ending, Interest, Reading};
+use super::client::{Client, Ending, Interest, NEW, Reading};
 use super::core::{Door, Gateway, Phase, Timer, Token, unwatch, watch};
 use super::finished::Peer;
 use super::slab::Key;
@@ -122,6 +122,9 @@ impl Gateway {
         let key = self.clients.insert(Client::new(stream, peer, self.now));
         self.read_client(key, buffer, false);
         self.watch_newcomer(key);
+        if self.phase != Phase::Serving {
+            self.timers.set(Timer::Newcomers, Some(self.now.after(NEW)));
+        }
     }
 
     /// Watches a client unless it has said all that it has to say: the answer is written, and the connection closed,

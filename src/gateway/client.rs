@@ -19,6 +19,9 @@ pub const MOST_REQUESTS: usize = 256;
 /// Bytes of parameters that a request may have.
 pub const PARAMS_BOUND: usize = 1024 * 1024;
 
+/// A client that has connected is given so much time to say what it wants, even where nobody is served any more.
+pub const NEW: Duration = Duration::from_millis(300);
+
 /// A connection to a client.
 #[derive(Debug)]
 pub struct Client {
@@ -30,6 +33,8 @@ pub struct Client {
     pub decoder: Decoder,
     /// The record of fixed form, or of management, that is coming in.
     pub part: Vec<u8>,
+    /// When it connected, until it has made a request.
+    pub since: Option<Moment>,
     /// Its requests.
     pub active: Active,
     /// What it has still to be sent.
@@ -89,6 +94,7 @@ impl Client {
             peer,
             decoder: Decoder::new(),
             part: Vec::new(),
+            since: Some(now),
             active: Active::default(),
             out: Spool::default(),
             out_at: 0,
@@ -110,6 +116,11 @@ impl Client {
         let is_quiet = self.part.is_empty() && self.decoder.is_between_records();
         let stays = self.ending == Ending::Theirs && self.reading == Reading::Open;
         self.active.is_empty() && self.is_flushed() && is_quiet && stays
+    }
+
+    /// Whether it may yet say what it wants.
+    pub fn is_new(&self, now: Moment) -> bool {
+        self.reading != Reading::Ended && self.since.is_some_and(|since| now.since(since) < NEW)
     }
 
     /// Whether everything that it was to be sent has been.

@@ -98,6 +98,8 @@ pub enum Timer {
     Load,
     /// The pool has stopped for long enough.
     Stop,
+    /// Clients of a pool that stops have had time to say what they want.
+    Newcomers,
 }
 
 /// A listening socket.
@@ -131,8 +133,6 @@ pub struct Gateway {
     pub(super) facts: Facts,
     pub(super) allowed: Allowed,
     pub(super) doors: Vec<Door>,
-    /// The sockets of a pool that stops: who comes now is answered, and not served.
-    pub(super) left: Vec<Door>,
     pub(super) clients: Slab<Client>,
     /// In boxes, which are used again: a request is large, and nothing but its pointer moves.
     pub(super) requests: Slab<Box<Request>>,
@@ -150,6 +150,8 @@ pub struct Gateway {
     pub(super) weighing: bool,
     pub(super) seams: Seams,
     pub(super) phase: Phase,
+    /// Whether the master knows that nothing waits any more.
+    pub(super) told_served: bool,
     /// For the master, in this order.
     pub(super) outbox: VecDeque<FromGateway>,
     /// Connections for another gateway, after what is in `outbox`.
@@ -211,7 +213,6 @@ impl Gateway {
             facts: Facts::default(),
             allowed: Allowed::default(),
             doors: Vec::new(),
-            left: Vec::new(),
             clients: Slab::new(),
             requests: Slab::new(),
             upstreams: Slab::new(),
@@ -226,6 +227,7 @@ impl Gateway {
             weighing: false,
             seams,
             phase: Phase::Serving,
+            told_served: false,
             outbox: VecDeque::new(),
             gifts: VecDeque::new(),
             owed: 0,

@@ -159,6 +159,7 @@ impl Gateway {
         (request.arrived, request.start) = (self.now, self.wall);
         let request = self.requests.insert(request);
         if let Some(client) = self.clients.get_mut(key) {
+            client.since = None;
             client.active.push(id, request);
         }
         Ok(())

@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::client::{Client, NEW};
 use super::core::{Door, Gateway, Phase, Timer, unwatch};
 use super::finished::WorkerName;
 use super::request::Told;
@@ -52,6 +53,7 @@ impl Gateway {
             ToGateway::Survey => self.say_load(),
             ToGateway::LetGo { count } => self.let_go(count),
             ToGateway::Stop { within } => self.stop(within),
+            ToGateway::Shut => self.shut(),
         }
     }
 
@@ -218,13 +220,44 @@ impl Gateway {
             Phase::Stopping => return self.timers.set(Timer::Stop, Some(self.now.after(within))),
             Phase::Stopped => return,
         }
-        // Who has connected by now is served; who comes later is told at the end that it is too late.
-        self.left = self.shut_doors();
-        self.take_in_last();
+        // Who has connected by now is served; who comes later waits until nobody can come any more, so that a crowd that
+        // does not end cannot hold up the stop.
+        let doors = self.shut_doors();
+        doors.iter().for_each(|door| self.take_in(door));
+        self.doors = doors;
+        self.timers.set(Timer::Accept, None);
         self.phase = Phase::Stopping;
         self.timers.set(Timer::Stop, Some(self.now.after(within)));
+        self.dismiss_idle();
+    }
+
+    /// Nobody can connect any more. Who has connected by now is served.
+    fn shut(&mut self) {
+        if self.phase == Phase::Serving {
+            self.phase = Phase::Stopping;
+        }
+        for door in self.shut_doors() {
+            self.take_in(&door);
+        }
+        self.dismiss_idle();
+    }
+
+    /// Lets clients go that want nothing, but for those that have had no time yet to say so.
+    pub(super) fn dismiss_idle(&mut self) {
         for client in self.clients.keys(|client| client.active.is_empty()) {
             self.settle(client);
+        }
+        if self.clients.iter().any(|(_, client)| client.is_new(self.now)) {
+            self.timers.set(Timer::Newcomers, Some(self.now.after(NEW)));
+        }
+    }
+
+    /// Tells the master, once, when nothing waits any more after a stop.
+    pub(super) fn tell_served(&mut self) {
+        let stops = matches!(self.phase, Phase::Stopping | Phase::Stopped);
+        if stops && self.queue.is_empty() && !self.told_served {
+            self.told_served = true;
+            self.outbox.push_back(FromGateway::QueueServed);
         }
     }
 
@@ -238,26 +271,17 @@ impl Gateway {
     }
 
     /// Whether nothing is left to serve after a stop.
-    pub(super) fn is_over(&mut self) -> bool {
-        if self.phase == Phase::Stopping && self.is_served() {
-            self.stop_serving();
-        }
+    pub(super) fn is_over(&self) -> bool {
+        let is_done = |client: &Client| client.is_flushed() && !client.is_new(self.now);
         match self.phase {
-            Phase::Serving | Phase::Stopping => false,
+            Phase::Serving => false,
             Phase::Leaving => self.requests.is_empty() && self.clients.is_empty() && self.warming.is_empty(),
-            Phase::Stopped => self.is_served(),
+            Phase::Stopping | Phase::Stopped => {
+                let served =
+                    self.requests.is_empty() && self.clients.iter().all(|(_, client)| is_done(client));
+                self.doors.is_empty() && served
+            }
         }
-    }
-
-    fn is_served(&self) -> bool {
-        self.requests.is_empty() && self.clients.iter().all(|(_, client)| client.is_flushed())
-    }
-
-    /// Takes in who waits on the sockets of a pool that stops.
-    pub(super) fn take_in_last(&mut self) {
-        let left = std::mem::take(&mut self.left);
-        left.iter().for_each(|door| self.take_in(door));
-        self.left = left;
     }
 }
 

@@ -108,7 +108,7 @@ impl Gateway {
         }
         let over = match self.phase {
             Phase::Serving | Phase::Leaving => client.reading == Reading::Ended,
-            Phase::Stopping | Phase::Stopped => true,
+            Phase::Stopping | Phase::Stopped => !client.is_new(self.now),
         };
         match client.ending {
             Ending::Ours => drop(self.clients.remove(key)),

@@ -175,6 +175,7 @@ impl Server {
         gateway.seams.journal.flush();
         gateway.give_away();
         gateway.tell_load();
+        gateway.tell_served();
         let over = gateway.is_over();
         if over && !gateway.said_last {
             gateway.said_last = true;

@@ -144,6 +144,7 @@ impl Gateway {
             Timer::Weight => self.weigh_idle(),
             Timer::Load => self.load_is_due(),
             Timer::Stop => self.stop_serving(),
+            Timer::Newcomers => self.dismiss_idle(),
         }
     }
 
@@ -181,7 +182,6 @@ impl Gateway {
             return;
         }
         self.phase = Phase::Stopped;
-        self.take_in_last();
         loop {
             let requests = &self.requests;
             let Some(at) = self.queue.front(|key| Gateway::waits(requests, key)) else { break };

@@ -27,6 +27,8 @@ impl Master {
             Action::Listen { pool, generation } => self.listen(pool, generation),
             Action::Amend { pool, generation } => self.amend(pool, generation),
             Action::CloseListeners { pool } => {
+                // The gateway takes in whoever has connected by now.
+                self.listeners.withdraw(&pool);
                 self.close_gateway(&pool);
                 self.deafen(&pool);
                 self.listeners.close(&pool);

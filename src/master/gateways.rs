@@ -206,7 +206,11 @@ impl Gateways {
                 gateway.logs = logs;
                 if let State::Stopping(_) | State::Stopped = gateway.state {
                     // It was told to stop, and this one cannot be told otherwise.
-                    let old = std::mem::replace(&mut gateway.state, AT_ONCE);
+                    let mut old = std::mem::replace(&mut gateway.state, AT_ONCE);
+                    if let State::Stopping(process) = &mut old {
+                        // The next one accepts from now on. One that cannot be told has ended.
+                        let _ = process.channel.send(&ToGateway::Shut, &[]);
+                    }
                     self.leave(old);
                 }
             }
@@ -268,6 +272,7 @@ impl Gateways {
     pub fn close(&mut self, pool: &PoolName) -> Vec<u64> {
         // No worker is left: what still waits is refused now.
         self.stop(pool, Duration::ZERO);
+        self.tell(pool, &ToGateway::Shut);
         let Some(gateway) = self.pools.remove(pool) else { return Vec::new() };
         let mut left: Vec<u64> = self.leave(gateway.state).into_iter().collect();
         if let Some(successor) = gateway.successor {

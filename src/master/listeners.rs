@@ -196,6 +196,17 @@ impl Listeners {
         }
     }
 
+    /// Lets nobody connect to the pool any more; whoever has can still be accepted. At a socket that is left to a successor
+    /// clients wait for that one.
+    pub fn withdraw(&self, pool: &PoolName) {
+        let is_left = |listener: &Listener| self.end == End::Left && listener.keepsake().is_some();
+        for listener in self.all(pool).filter(|listener| !is_left(listener)) {
+            if let Err(error) = listener.withdraw() {
+                log::warn!("[pool {pool}] {error}");
+            }
+        }
+    }
+
     /// Closes every socket of the pool.
     pub fn close(&mut self, pool: &PoolName) {
         for entry in self.pools.remove(pool).unwrap_or_default() {

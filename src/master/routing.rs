@@ -219,8 +219,18 @@ impl Master {
             FromGateway::Report { number: question, report } => {
                 self.on_gateway_report(question, (number, pool), *report);
             }
+            FromGateway::QueueServed => self.on_queue_served(pool, number, role),
             FromGateway::Stopped => log::debug!("[pool {pool}] gateway has served what it had"),
         }
+    }
+
+    /// Nobody whom a stop has found waits any more: nobody else can come, and who did meanwhile is taken in.
+    fn on_queue_served(&mut self, pool: &PoolName, number: u64, role: Role) {
+        // The sockets of one that hands over are another one's.
+        if role != Role::Handing {
+            self.listeners.withdraw(pool);
+        }
+        self.gateways.tell_process(pool, number, &ToGateway::Shut);
     }
 
     fn sight(&self, pool: &PoolName, slot: SlotId, worker: WorkerId) -> Sight {

@@ -6,6 +6,7 @@
 mod error;
 mod kept;
 mod unix;
+mod withdraw;
 mod written;
 
 use std::fmt;
@@ -112,7 +113,7 @@ impl Listener {
     }
 
     /// Applies owner, group, mode, access list and backlog to the open socket, as a reload needs it. Inherited sockets
-    /// and addresses without a path keep everything but the backlog.
+    /// and addresses without a path keep everything but the backlog. Clients can connect again to what was withdrawn.
     ///
     /// # Errors
     /// One sentence that names the address; what came before the failing step is in force.
@@ -120,6 +121,7 @@ impl Listener {
         if let Some(path) = &self.path {
             path.apply(settings)?;
         }
+        self.readmit()?;
         self.listen(settings.backlog)
     }
 

@@ -151,12 +151,14 @@ pub enum ToGateway {
         /// How many; fewer if fewer are idle.
         count: u32,
     },
-    /// Accept no more connections, serve what is queued until the deadline, answer the rest with a 503, then `Stopped`. A
-    /// second one brings another deadline.
+    /// Serve who has connected, until the deadline, and say `QueueServed` when nobody waits any more; what comes after the
+    /// deadline is answered with a 503. Who connects after this waits for `Shut`. A second one brings another deadline.
     Stop {
         /// How long the queue may take.
         within: Duration,
     },
+    /// Nobody can connect any more: accept whoever has, serve them, then `Stopped`.
+    Shut,
 }
 
 /// From the gateway.
@@ -270,7 +272,9 @@ pub enum FromGateway {
         /// What the gateway knows.
         report: Box<Report>,
     },
-    /// Nothing is left to serve after `Stop`; the gateway exits.
+    /// Nothing waits for a worker after `Stop`; answered by `Shut`.
+    QueueServed,
+    /// Nothing is left to serve after `Shut`; the gateway exits.
     Stopped,
 }
 

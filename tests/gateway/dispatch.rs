@@ -321,6 +321,8 @@ fn a_stop_serves_what_waits_and_then_tells() {
     echo(stage.listener(slot));
     stage.claim(slot, 1);
     assert_eq!(waiting.answer(1).body(), b"/waits ");
+    stage.expect("QueueServed", |message| matches!(message, FromGateway::QueueServed));
+    stage.say(&ToGateway::Shut);
     stage.expect("Stopped", |message| matches!(message, FromGateway::Stopped));
     assert!(stage.ended().success());
 }
@@ -341,6 +343,8 @@ fn a_stop_that_takes_too_long_is_told_to_those_who_wait() {
     // What runs may end; what would have to be sent again is late now.
     drop(visit);
     assert_eq!(runs.answer(1).status(), 503);
+    stage.expect("QueueServed", |message| matches!(message, FromGateway::QueueServed));
+    stage.say(&ToGateway::Shut);
     stage.expect("Stopped", |message| matches!(message, FromGateway::Stopped));
     assert!(stage.ended().success());
 }

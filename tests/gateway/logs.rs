@@ -323,6 +323,7 @@ fn a_block_without_the_master_s_answer_is_written_at_the_end() {
     stage.say(&ToGateway::SlotGone { slot: SlotId(0) });
     assert_eq!(client.answer(1).status(), 502);
     stage.say(&ToGateway::Stop { within: Duration::ZERO });
+    stage.say(&ToGateway::Shut);
     assert!(stage.ended().success());
     let text = log.text();
     assert!(text.contains("request = \"POST /slow.php\"\n") && text.ends_with("bytes_out = 0\n"), "{text}");

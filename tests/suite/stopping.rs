@@ -4,13 +4,14 @@
 use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
 use crate::gateway_life::{routed, serving};
 use crate::support::daemon::{Fpmd, Rig};
 use crate::support::fastcgi::{Address, Connection};
-use crate::support::{process, wait_until, workers};
+use crate::support::{Load, process, wait_until, workers};
 
 const CLIENTS: usize = 12;
 
@@ -76,6 +77,36 @@ fn who_waits_past_the_deadline_is_told_so() {
     let count = served.iter().filter(|served| **served).count();
     assert!((1..CLIENTS).contains(&count), "{served:?}");
     fpmd.finish_stopped();
+}
+
+/// Who cannot connect goes elsewhere; who could is answered.
+fn answered_or_refused(address: &Address) -> Result<(), String> {
+    let Ok(mut connection) = address.connect() else {
+        std::thread::sleep(Duration::from_millis(1));
+        return Ok(());
+    };
+    connection.send("GET", "/slow/3", b"").map_err(|error| format!("sending: {error}"))?;
+    let answer = connection.answer().map_err(|error| format!("waiting: {error}"))?;
+    let is_answer = answer.head.starts_with("Status: 503") || !answer.body.is_empty();
+    if is_answer { Ok(()) } else { Err(format!("{answer:?}")) }
+}
+
+#[test]
+fn who_connects_during_a_stop_is_answered_or_refused_but_never_cut_off() {
+    for listen in ["{dir}/www.sock", "127.0.0.1:0"] {
+        let pool = routed("www", &workers::c()).workers(2).listen(&[listen]);
+        let fpmd = serving(Rig::new().pool(pool));
+        let address = pool_address(&fpmd);
+        let load = Load::start(6, move || answered_or_refused(&address));
+        wait_until("load", || fpmd.pool("www").gateway.is_some_and(|gateway| gateway.accepted_conn > 100));
+        fpmd.ctl_done(&["stop", "www"]);
+        fpmd.ctl_done(&["start", "www"]);
+        fpmd.signal(Signal::SIGTERM);
+        fpmd.finish_stopped();
+        let (served, bad) = load.stop();
+        assert_eq!(bad, [""; 0], "{listen}");
+        assert!(served > 100);
+    }
 }
 
 /// As php-fpm, which closes at once: the kernel would keep a client waiting for nobody.
