@@ -90,9 +90,12 @@ fn restart_scale_drain_and_kill() {
         let ran = fpmd.ctl(&["kill", &pid.to_string()]);
         assert_eq!(ran.code, Some(1), "{ran:?}");
     }
-    // A reload goes back to the configuration.
+    // A reload keeps the number until the file has another one.
     fpmd.ctl_done(&["reload"]);
-    fpmd.wait_pool("www", "two workers", |pool| (pool.total_processes, pool.max_children) == (2, 2));
+    fpmd.wait_pool("www", "three workers", |pool| (pool.total_processes, pool.max_children) == (3, 3));
+    fpmd.rewrite(&[Pool::new("www", &workers::c()).workers(1)]);
+    fpmd.ctl_done(&["reload"]);
+    fpmd.wait_pool("www", "one worker", |pool| (pool.total_processes, pool.max_children) == (1, 1));
     fpmd.finish();
 }
 

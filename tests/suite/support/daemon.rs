@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fpmd::status::snapshot::{PoolSnapshot, Snapshot};
 use nix::sys::signal::Signal;
@@ -14,7 +14,7 @@ use nix::sys::signal::Signal;
 use super::dir::Dir;
 use super::fastcgi::Address;
 use super::process::{self, Process};
-use super::{wait_for, wait_until};
+use super::{PATIENCE, wait_for, wait_until};
 
 /// In the environment of everything that a test starts; its value names the test.
 pub const MARK: &str = "FPMD_TEST_ID";
@@ -410,7 +410,18 @@ impl Fpmd {
         what: &str,
         mut fact: impl FnMut(&PoolSnapshot) -> bool,
     ) -> PoolSnapshot {
-        wait_for(&format!("pool {name}: {what}"), || Some(self.pool(name)).filter(|pool| fact(pool)))
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let pool = self.pool(name);
+            if fact(&pool) {
+                return pool;
+            }
+            assert!(
+                Instant::now() < deadline,
+                "waited {PATIENCE:?} in vain for pool {name}: {what}: {pool:#?}"
+            );
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
     /// The pids of a pool's workers, oldest first.
