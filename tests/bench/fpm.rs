@@ -1,5 +1,6 @@
 //! Debian's php-fpm, to compare with.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -12,26 +13,33 @@ pub fn program() -> Option<&'static str> {
     programs.into_iter().find(|program| Path::new(program).exists())
 }
 
-/// A php-fpm of so many workers, as Debian sets it up otherwise.
+/// A php-fpm with one pool, as Debian sets it up otherwise.
 pub struct PhpFpm {
     child: Child,
     dir: Dir,
 }
 
 impl PhpFpm {
-    /// `global`: lines of its `[global]`.
+    /// With so many workers from its start to its end. `global`: lines of its `[global]`.
+    #[allow(dead_code, reason = "not each benchmark uses both")]
     pub fn start(program: &str, workers: u32, global: &str) -> PhpFpm {
+        PhpFpm::managed(program, &format!("pm = static\npm.max_children = {workers}\n"), global)
+    }
+
+    /// `management`: the `pm` lines of its pool.
+    pub fn managed(program: &str, management: &str, global: &str) -> PhpFpm {
         let dir = Dir::new();
         let folder = dir.path().display();
         let text = format!(
             "[global]\npid = {folder}/pid\nerror_log = {folder}/log\n{global}\n[www]\nuser = root\ngroup = root\n\
-             listen = {folder}/www.sock\npm = static\npm.max_children = {workers}\n"
+             listen = {folder}/www.sock\n{management}"
         );
         let config = dir.write("fpm.conf", &text);
         let mut command = Command::new(program);
         command.args(["-R", "-F", "-y"]).arg(config).stdin(Stdio::null()).stderr(Stdio::null());
         let child = command.spawn().unwrap();
-        wait_until("php-fpm's socket", || dir.join("www.sock").exists());
+        let log = || fs::read_to_string(dir.join("log")).unwrap_or_default();
+        wait_until("php-fpm to be ready", || log().contains("ready to handle connections"));
         PhpFpm { child, dir }
     }
 
