@@ -10,7 +10,8 @@ use super::host::Host;
 use super::keys::Section;
 use super::listen::{self, Sockets};
 use super::model::{
-    Dispatch, Environment, KnownWorker, ListenAddress, PmMode, Pool, ProcessManagement, SocketSettings,
+    Dispatch, Environment, Gateway, KnownWorker, ListenAddress, PmMode, Pool, ProcessManagement,
+    SocketSettings,
 };
 use super::walk::{Item, Report, Table, type_name};
 use super::{gateway, identity, resources, scaling, worker};
@@ -46,8 +47,9 @@ pub(super) fn resolve(context: &mut Context<'_>, name: &PoolName, table: &Table<
     let pm = pm_table.and_then(|pm| {
         management(report, table, &pm, known.map(|known| (known, &dispatch)), &mut environment)
     });
-    if dispatch == Dispatch::Direct {
-        one_worker_an_address(report, table, listen.as_deref(), pm.as_ref());
+    match &dispatch {
+        Dispatch::Direct => one_worker_an_address(report, table, listen.as_deref(), pm.as_ref()),
+        Dispatch::Gateway(gateway) => room_to_wait(report, table, gateway, pm.as_ref()),
     }
     Some(Pool {
         name: name.clone(),
@@ -158,6 +160,16 @@ fn one_worker_an_address(
             pm.max_children
         );
         table.fail(report, "listen", Cause::Value(sentence));
+    }
+}
+
+/// A pool that begins with nobody starts workers for requests that wait.
+fn room_to_wait(report: &mut Report, table: &Table<'_>, gateway: &Gateway, pm: Option<&ProcessManagement>) {
+    let is_ondemand = pm.is_some_and(|pm| matches!(pm.mode, PmMode::Ondemand(_)));
+    if is_ondemand && gateway.queue_limit == 0 {
+        let sentence = "0 leaves a pool with pm.mode = \"ondemand\" without a worker for ever: one is started for a \
+                        request that waits; write at least 1";
+        table.fail(report, "queue_limit", Cause::Value(sentence.to_owned()));
     }
 }
 

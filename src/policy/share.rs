@@ -58,6 +58,14 @@ impl Share {
         self.committed -= old.committed();
     }
 
+    /// How many processes the pool can be sure of if it is given a minimum of its own choice: what the other pools' minima
+    /// leave. `None` without a limit.
+    pub fn most(&self, pool: &PoolName) -> Option<u32> {
+        let others = self.claims.iter().filter(|(name, _)| *name != pool);
+        let reserved = others.fold(0, |sum: u32, (_, claim)| sum.saturating_add(claim.reserved));
+        self.process_max.map(|most| most.saturating_sub(reserved))
+    }
+
     /// How many processes the pool may add: up to its minimum in any case where the minima fit ([`shortfall`]), beyond it
     /// what no other pool has or is entitled to. `u32::MAX` without a limit.
     pub fn headroom(&self, pool: &PoolName) -> u32 {
@@ -110,6 +118,22 @@ mod tests {
         assert_eq!(share.headroom(&second), 4);
         share.set_process_max(None);
         assert_eq!(share.headroom(&second), u32::MAX);
+    }
+
+    #[test]
+    fn a_pool_may_choose_a_minimum_that_leaves_the_others_theirs() {
+        let (first, second) = (pool("a"), pool("b"));
+        let mut share = Share::new(Some(6));
+        share.set(&first, claim(2, 2));
+        share.set(&second, claim(1, 4));
+        assert_eq!(
+            (share.most(&first), share.most(&second), share.most(&pool("c"))),
+            (Some(5), Some(4), Some(3))
+        );
+        share.set_process_max(Some(1));
+        assert_eq!(share.most(&second), Some(0));
+        share.set_process_max(None);
+        assert_eq!(share.most(&first), None);
     }
 
     #[test]

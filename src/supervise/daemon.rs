@@ -235,8 +235,8 @@ impl Supervisor {
         if self.refuse_while_stopping(ticket) {
             return;
         }
-        if !self.pools.contains_key(name) {
-            return self.answer(ticket, Err(format!("there is no pool {name}")));
+        if let Err(reason) = self.allows(name, command) {
+            return self.answer(ticket, Err(reason));
         }
         let job = self.out.open_job(ticket, 1);
         self.with_pool(name, |pool, out| match command {

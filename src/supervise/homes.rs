@@ -6,6 +6,7 @@ use crate::policy::Share;
 
 use super::daemon::Supervisor;
 use super::effects::Effects;
+use super::event::PoolCommand;
 use super::pool::Pool;
 
 impl Supervisor {
@@ -74,6 +75,21 @@ impl Supervisor {
         let home = self.out.home_of(worker).cloned();
         let possible = home.and_then(|name| self.with_pool(&name, act));
         self.expect(possible, kind, || format!("worker {}", worker.0));
+    }
+
+    /// Whether there is such a pool, and enough processes for what it is to do. A pool that follows demand may be given
+    /// any bound, since it has no number to reach.
+    pub(super) fn allows(&self, name: &PoolName, command: PoolCommand) -> Result<(), String> {
+        let Some(pool) = self.pools.get(name) else { return Err(format!("there is no pool {name}")) };
+        match (command, self.share.most(name)) {
+            (PoolCommand::Scale(workers), Some(most)) if !pool.follows_demand() && workers > most => {
+                let leaves = format!("process_max leaves it {most} beside the least of other pools");
+                Err(format!("cannot scale pool {name} to {workers} workers: {leaves}"))
+            }
+            (PoolCommand::Start | PoolCommand::Stop | PoolCommand::Restart | PoolCommand::Scale(_), _) => {
+                Ok(())
+            }
+        }
     }
 
     pub(super) fn expect(

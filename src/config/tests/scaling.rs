@@ -136,6 +136,16 @@ fn several_addresses_need_a_worker_each_or_a_gateway() {
 }
 
 #[test]
+fn an_ondemand_pool_lets_requests_wait() {
+    let text = format!("{POOL}pm.mode = \"ondemand\"\nqueue_limit = 0\n");
+    let said = "queue_limit: 0 leaves a pool with pm.mode = \"ondemand\" without a worker for ever: one is started for \
+                a request that waits; write at least 1";
+    assert_eq!(mistakes(&text), [format!("f:7:15: pool.www.{said}")]);
+    config(&text.replace("= 0", "= 1"));
+    config(&text.replace("pm.mode = \"ondemand\"\n", ""));
+}
+
+#[test]
 fn process_max_has_to_hold_what_pools_are_sure_of() {
     let pools = "\
         [pool.a]\nlisten = 1\ncommand = [\"/usr/bin/app\"]\nuser = 33\npm.max_children = 3\n\

@@ -335,6 +335,27 @@ fn a_pool_is_sure_of_its_minimum_of_all_processes() {
 }
 
 #[test]
+fn a_static_pool_is_not_scaled_beyond_process_max() {
+    let mut master = Master::new();
+    master.send(Event::ProcessMax { most: Some(6) });
+    let api = PoolPlan { name: name("api"), ..following(dynamic(1, 2, 3), 10, Intake::Gateway) };
+    master.configure(vec![plan("www", 2), api], None);
+    master.run(secs(1));
+    master.command("www", PoolCommand::Scale(5), 2);
+    let reason =
+        "cannot scale pool www to 5 workers: process_max leaves it 4 beside the least of other pools";
+    assert_eq!(master.answer(2), Some(Err(reason)));
+    assert_eq!((master.alive("www").len(), master.view("www").children), (2, 2));
+    master.command("www", PoolCommand::Scale(4), 3);
+    master.run(secs(1));
+    assert_eq!((master.answer(3).unwrap().is_ok(), master.alive("www").len()), (true, 4));
+    // A bound is not a number that has to be reached.
+    master.command("api", PoolCommand::Scale(50), 4);
+    master.run(secs(1));
+    assert!(master.answer(4).unwrap().is_ok());
+}
+
+#[test]
 fn a_gateway_that_was_replaced_owes_no_answer() {
     let mut master = pool(Mode::Ondemand, 10, Intake::Gateway);
     master.queue("www", 3);
