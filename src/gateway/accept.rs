@@ -33,11 +33,11 @@ impl Gateway {
         for met in 0..crowd {
             let Some(open) = self.doors.get(door).filter(|_| self.phase == Phase::Serving) else { return };
             let tcp = open.tcp;
-            match Stream::accept(open.fd.as_fd()) {
+            match self.reserve.fill().and_then(|()| Stream::accept(open.fd.as_fd())) {
                 Ok(stream) => self.welcome(stream, tcp, buffer),
                 Err(Errno::EAGAIN) => return self.expect_crowd(door, met),
                 Err(errno @ (Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM)) => {
-                    self.tell_shortage(errno);
+                    self.tell_shortage("accept connections", errno);
                     return self.pause_doors();
                 }
                 // Somebody has shut it down: it would be told of for ever.
@@ -75,13 +75,13 @@ impl Gateway {
     }
 
     /// A shortage that lasts is found again after every pause.
-    fn tell_shortage(&mut self, errno: Errno) {
+    pub(super) fn tell_shortage(&mut self, what: &str, errno: Errno) {
         if self.shortage_told.is_some_and(|told| self.now.since(told) < TELL) {
             return;
         }
         self.shortage_told = Some(self.now);
         let pool = &self.settings.pool;
-        ::log::warn!("[pool {pool}] cannot accept connections for a moment: {}", errno.desc());
+        ::log::warn!("[pool {pool}] cannot {what} for a moment: {}", errno.desc());
     }
 
     /// Nobody is accepted for a while, and nothing wakes us up for those who wait.

@@ -178,6 +178,7 @@ pub struct Gateway {
     pub(super) refused: Refusals,
     /// When the log was last told that descriptors or memory are short.
     pub(super) shortage_told: Option<Moment>,
+    pub(super) reserve: super::reserve::Reserve,
     /// Whose requests are being cancelled.
     pub(super) lost_peer: Peer,
     pub(super) told: super::report::LoadTold,
@@ -242,6 +243,7 @@ impl Gateway {
             diag: None,
             refused: Refusals::default(),
             shortage_told: None,
+            reserve: super::reserve::Reserve::default(),
             lost_peer: Peer::Unix,
             told: super::report::LoadTold::default(),
             works: 0,
@@ -254,6 +256,7 @@ impl Gateway {
             settings,
         };
         gateway.read_networks();
+        let _ = gateway.reserve.fill(); // or when the first client comes
         gateway
     }
 

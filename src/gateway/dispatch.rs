@@ -54,7 +54,10 @@ impl Gateway {
             // A worker with one connection at a time comes to the new one only when it has lost the old one.
             self.upstreams.remove(kept);
         }
-        let stream = Stream::connect(&slot.path)?;
+        let stream = match Stream::connect(&slot.path) {
+            Err(Errno::EMFILE | Errno::ENFILE) if self.reserve.release() => Stream::connect(&slot.path)?,
+            other => other?,
+        };
         let key = self.upstreams.insert(Upstream::new(stream, slot_key, self.now));
         let Some(upstream) = self.upstreams.get_mut(key) else { return Err(Errno::ENOENT) };
         let fd = upstream.stream.as_fd();
@@ -72,7 +75,9 @@ impl Gateway {
 
     fn unreachable(&mut self, at: Key, slot: Key, errno: Errno) {
         let pause = if errno == Errno::EAGAIN { FULL } else { REFUSED };
-        if errno != Errno::EAGAIN {
+        if let Errno::EMFILE | Errno::ENFILE = errno {
+            self.tell_shortage("connect to workers", errno);
+        } else if errno != Errno::EAGAIN {
             let path = self.slots.get(slot).map(|slot| slot.path.display().to_string()).unwrap_or_default();
             let cause = crate::os::errno::Cause(errno);
             ::log::warn!("[pool {}] cannot connect to a worker at {path}: {cause}", self.settings.pool);

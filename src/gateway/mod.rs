@@ -28,6 +28,7 @@ mod queue;
 mod reception;
 mod report;
 mod request;
+mod reserve;
 mod response;
 mod rules;
 mod schedule;

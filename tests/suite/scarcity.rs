@@ -115,9 +115,10 @@ fn clients_do_not_take_the_descriptors_that_reach_their_workers() {
     let fpmd = serving(rig);
     let gateway = gateway_of(&fpmd);
     let most = process::descriptors(gateway).keys().max().copied().unwrap();
-    let before = limit_files(gateway, &(most + 4).to_string());
+    let before = limit_files(gateway, &(most + 3).to_string());
     // More than there are descriptors for, each with a request that needs one more.
     assert_served(ask_at_once(&fpmd.address("www"), 30));
+    assert!(fpmd.log().contains(TOO_MANY));
     limit_files(gateway, &before);
     fpmd.finish();
 }
