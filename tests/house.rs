@@ -41,6 +41,16 @@ const IMPURE: [&str; 13] = [
     "libc",
 ];
 
+/// Who reads the wall clock, which people and NTP set: for log lines, access logs and the status. What waits or measures
+/// has `Moment`, of the monotonic clock; there is no way from one to the other.
+const WALL_CLOCK: [&str; 5] = [
+    "src/gateway/core.rs",
+    "src/gateway/journal.rs",
+    "src/log/mod.rs",
+    "src/master/routing.rs",
+    "src/master/snapshot.rs",
+];
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Ring {
     Pure,
@@ -134,6 +144,26 @@ fn unsafe_and_libc_stay_in_os() {
         }
         if source.text.contains("allow(unsafe_code)") {
             faults.push(format!("{}: allows unsafe code outside src/os; wrap the call there", source.name));
+        }
+    }
+    report(faults);
+}
+
+#[test]
+fn only_what_people_read_has_the_wall_clock() {
+    let mut faults = Vec::new();
+    for source in sources("src") {
+        let end = source.lines_before_tests();
+        let may_read = WALL_CLOCK.contains(&source.name.as_str());
+        for path in source.paths().into_iter().filter(|path| path.line <= end) {
+            let reads =
+                ["clock::wall", "time::SystemTime"].iter().any(|clock| starts_or_holds(&path.text, clock));
+            if reads && !may_read {
+                faults.push(format!(
+                    "{}:{}: '{}'; people set that clock: use clock::monotonic, or add the file to WALL_CLOCK if it only writes the time down",
+                    source.name, path.line, path.text
+                ));
+            }
         }
     }
     report(faults);
