@@ -132,6 +132,7 @@ fn killed_workers_cost_at_most_the_requests_in_them() {
             let gone = pool.workers.iter().all(|worker| worker.pid.as_raw() != before[0]);
             gone && pool.total_processes == 3
         });
+        load.wait_for_more(6);
     }
     let (served, bad) = load.stop();
     assert!(served > 50, "{served}");
@@ -168,6 +169,7 @@ fn a_gateway_killed_under_load_costs_the_requests_in_it() {
         let gateway = gateway_of(&fpmd);
         process::signal(gateway, Signal::SIGKILL);
         wait_until("another gateway", || gateway_of(&fpmd) != gateway);
+        load.wait_for_more(1);
     }
     let (served, bad) = load.stop();
     assert!(bad.len() <= KILLS * CLIENTS, "{bad:?}");
@@ -235,6 +237,7 @@ fn assert_lossless(command: &[String], reloads: usize) {
         let before = fpmd.workers("www");
         fpmd.ctl_done(&["reload"]);
         wait_until("the old workers to be gone", || !before.iter().any(|pid| process::is_alive(*pid)));
+        load.wait_for_more(7);
     }
     let (served, bad) = load.stop();
     assert_eq!(bad, [""; 0]);

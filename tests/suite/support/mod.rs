@@ -13,7 +13,7 @@ pub mod web;
 pub mod workers;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -51,19 +51,24 @@ pub fn as_root(test: &str) -> bool {
 /// Threads that repeat a request until they are told to stop.
 pub struct Load {
     stop: Arc<AtomicBool>,
+    answered: Arc<AtomicU64>,
     threads: Vec<JoinHandle<(u64, Vec<String>)>>,
 }
 
 impl Load {
     pub fn start(threads: usize, request: impl Fn() -> Result<(), String> + Send + Sync + 'static) -> Load {
         let (stop, request) = (Arc::new(AtomicBool::new(false)), Arc::new(request));
+        let answered = Arc::new(AtomicU64::new(0));
         let one = |_| {
-            let (stop, request) = (stop.clone(), request.clone());
+            let (stop, request, answered) = (stop.clone(), request.clone(), answered.clone());
             std::thread::spawn(move || {
                 let (mut good, mut bad) = (0, Vec::new());
                 while !stop.load(Ordering::Relaxed) {
                     match request() {
-                        Ok(()) => good += 1,
+                        Ok(()) => {
+                            good += 1;
+                            answered.fetch_add(1, Ordering::Relaxed);
+                        }
                         Err(why) => bad.push(why),
                     }
                 }
@@ -71,7 +76,14 @@ impl Load {
             })
         };
         let threads = (0..threads).map(one).collect();
-        Load { stop, threads }
+        Load { stop, answered, threads }
+    }
+
+    /// Until so many more are answered.
+    #[track_caller]
+    pub fn wait_for_more(&self, requests: u64) {
+        let before = self.answered.load(Ordering::Relaxed);
+        wait_until("more answers", || self.answered.load(Ordering::Relaxed) >= before + requests);
     }
 
     /// How many requests were answered, and what went wrong with the others.
