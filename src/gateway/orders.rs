@@ -139,7 +139,7 @@ impl Gateway {
         let may_be_at_work = match past {
             Past::Unknown => self.now.since(self.born) <= HERITAGE,
             Past::Released(_) => false,
-            Past::Orphaned => true,
+            Past::Orphaned(_) => true,
         };
         if may_be_at_work {
             self.find_inherited(key);

@@ -179,6 +179,7 @@ impl Server {
         let over = gateway.is_over();
         if over && !gateway.said_last {
             gateway.said_last = true;
+            gateway.leave_workers();
             gateway.pass_counts_on();
         }
         while let Some(message) = gateway.outbox.front() {

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use super::client::{Client, Interest};
 use super::core::{Gateway, Phase, Token, unwatch};
 use super::slab::Key;
-use super::slot::State;
+use super::slot::{State, Worker};
 use crate::os::stream::Stream;
 use crate::wire::gateway::{FromGateway, Report};
 
@@ -90,16 +90,33 @@ impl Gateway {
         })
     }
 
+    /// Gives away the workers that are left, whatever they do: nobody waits for them here and the gateway ends.
+    pub(super) fn leave_workers(&mut self) {
+        if self.phase != Phase::Leaving {
+            return;
+        }
+        for key in self.slots.keys(|slot| slot.worker.is_some()) {
+            let Some(Worker { name, served, .. }) = self.take_worker(key) else { continue };
+            let (slot, worker) = (name.slot, name.worker);
+            self.outbox.push_back(FromGateway::Left { slot, worker, requests: served });
+        }
+    }
+
     fn part_with(&mut self, key: Key) {
-        let Some(slot) = self.slots.get_mut(key) else { return };
-        let Some(worker) = slot.worker.take() else { return };
+        let Some(Worker { name, served, .. }) = self.take_worker(key) else { return };
+        let (slot, worker) = (name.slot, name.worker);
+        self.outbox.push_back(FromGateway::Released { slot, worker, requests: served });
+    }
+
+    fn take_worker(&mut self, key: Key) -> Option<Worker> {
+        let slot = self.slots.get_mut(key)?;
+        let worker = slot.worker.take()?;
         // The other one opens its own, and a worker with one request at a time hears nobody else until these are closed.
         for connection in std::mem::take(&mut slot.kept) {
             self.upstreams.remove(connection);
         }
         self.recount(key);
-        let (slot, worker, requests) = (worker.name.slot, worker.name.worker, worker.served);
-        self.outbox.push_back(FromGateway::Released { slot, worker, requests });
+        Some(worker)
     }
 
     /// Tells what was counted since the last time, and begins anew.

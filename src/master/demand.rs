@@ -107,6 +107,11 @@ impl Master {
         sum
     }
 
+    /// A pool's gateway has seen that the program works.
+    pub(super) fn on_works(&mut self, pool: &PoolName) {
+        self.supervisor.handle(clock::monotonic(), Event::Demand { pool: pool.clone(), news: News::Works });
+    }
+
     /// What the pool's gateway sees.
     pub(super) fn on_load(&mut self, pool: &PoolName, load: gateway::Load) {
         let load = Load {

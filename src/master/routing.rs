@@ -20,7 +20,8 @@ use crate::log::capture::{Capture, Form, Limits, Source, Stream};
 use crate::os::activity::{self, Observer, Way};
 use crate::os::socket::Listener;
 use crate::os::{clock, inspect};
-use crate::supervise::event::{Event, News, WorkerCommand};
+use crate::policy::Wear;
+use crate::supervise::event::{Event, WorkerCommand};
 use crate::wire::gateway::{FromGateway, Past, Rest, Sight, TakenBack, ToGateway, VERSION};
 
 /// How long changed numbers may wait to be told to a gateway: a thousand starts are told at once.
@@ -160,10 +161,6 @@ impl Master {
         }
     }
 
-    fn on_works(&mut self, pool: &PoolName) {
-        self.supervisor.handle(clock::monotonic(), Event::Demand { pool: pool.clone(), news: News::Works });
-    }
-
     fn on_message(
         &mut self,
         pool: &PoolName,
@@ -182,10 +179,7 @@ impl Master {
             FromGateway::Warmed { worker, result, .. } => self.on_warmed(worker, result),
             FromGateway::Drained { slot, worker } => self.on_drained(pool, slot, worker),
             FromGateway::Worn { slot, worker, requests, wear } => {
-                if self.stage(pool, slot, worker).is_some() {
-                    log::debug!("[pool {pool}] {worker:?} is worn after {requests} requests: {wear:?}");
-                    self.command(worker, WorkerCommand::Recycle(wear));
-                }
+                self.on_worn(pool, (slot, worker), requests, wear);
             }
             FromGateway::Terminate { slot, worker, reason } => {
                 self.on_terminate(pool, slot, worker, &reason);
@@ -207,6 +201,9 @@ impl Master {
             FromGateway::LetGo => self.on_let_go(pool),
             FromGateway::Released { slot, worker, requests } => {
                 self.on_released(pool, number, slot, worker, Past::Released(requests));
+            }
+            FromGateway::Left { slot, worker, requests } => {
+                self.on_released(pool, number, slot, worker, Past::Orphaned(requests));
             }
             FromGateway::Clients => self.gateways.pass_clients(pool, descriptors),
             FromGateway::Counts { report } if role == Role::Handing => {
@@ -246,6 +243,13 @@ impl Master {
             self.slots.set_stage(pool, slot, worker, Stage::Drained);
             self.gateways.forget_worker(pool, worker);
             self.supervisor.handle(clock::monotonic(), Event::Drained { worker });
+        }
+    }
+
+    fn on_worn(&mut self, pool: &PoolName, (slot, worker): (SlotId, WorkerId), requests: u64, wear: Wear) {
+        if self.stage(pool, slot, worker).is_some() {
+            log::debug!("[pool {pool}] {worker:?} is worn after {requests} requests: {wear:?}");
+            self.command(worker, WorkerCommand::Recycle(wear));
         }
     }
 

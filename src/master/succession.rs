@@ -1,7 +1,7 @@
 //! The exchange of gateways after an upgrade: a successor for each, workers that go from one to the other, and the end of it
 //! all, of which whoever asked for the upgrade is told.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use super::Master;
 use super::gateways::World;
@@ -56,20 +56,21 @@ impl Master {
             Stage::Admitted { .. } | Stage::Draining { .. } | Stage::Starting | Stage::Drained => return,
         };
         let message = ToGateway::Worker { slot, worker, pid, generation: occupant.generation, past };
-        self.gateways.move_worker(pool, number, worker, &message);
+        self.gateways.move_worker(pool, number, (worker, past.requests()), &message);
         if drains {
             self.gateways.tell_keeper(pool, worker, &ToGateway::Drain { slot, worker });
         }
     }
 
-    /// These workers were with a gateway that has ended.
-    pub(super) fn give_orphans(&mut self, pool: &PoolName, workers: &BTreeSet<WorkerId>) {
+    /// These workers were with a gateway that has ended; each with how many requests it is known to have served.
+    pub(super) fn give_orphans(&mut self, pool: &PoolName, workers: &BTreeMap<WorkerId, u64>) {
         let mut places = Vec::new();
         for (slot, _, occupant) in self.slots.of(pool) {
-            places.extend(occupant.filter(|one| workers.contains(&one.worker)).map(|one| (slot, one.worker)));
+            let orphan = occupant.and_then(|one| workers.get_key_value(&one.worker));
+            places.extend(orphan.map(|(worker, requests)| (slot, *worker, *requests)));
         }
-        for (slot, worker) in places {
-            self.on_released(pool, 0, slot, worker, Past::Orphaned);
+        for (slot, worker, requests) in places {
+            self.on_released(pool, 0, slot, worker, Past::Orphaned(requests));
         }
     }
 

@@ -16,7 +16,7 @@ pub use super::report::{Load, Report, WorkerReport};
 pub use super::settings::Settings;
 
 /// Raised when a message changes its meaning.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// The longest packet, bytes. Settings are the largest message and stay far below it.
 pub const MAX_PACKET: usize = 128 * 1024;
@@ -58,7 +58,7 @@ pub enum ToGateway {
     },
     /// Another gateway takes over, as fpmd is upgraded: accept no more connections, give those away on which nothing is asked
     /// for (`Clients`), and workers as soon as no request waits here (`Released`); tell what was counted (`Counts`), now and
-    /// at the end; then `Stopped`.
+    /// at the end, and which workers are left then (`Left`); then `Stopped`.
     HandOver,
     /// Connections of clients from another gateway of the pool. Descriptors: each is one.
     Clients,
@@ -195,6 +195,15 @@ pub enum FromGateway {
         /// How many requests it has served.
         requests: u64,
     },
+    /// The gateway has handed over and ends; the worker may be at work still on what it has answered.
+    Left {
+        /// Which slot.
+        slot: SlotId,
+        /// Which worker.
+        worker: WorkerId,
+        /// How many requests it has served.
+        requests: u64,
+    },
     /// Connections for another gateway of the pool. Descriptors: each is one.
     Clients,
     /// What was counted since the last of these, by a gateway that ends.
@@ -287,16 +296,16 @@ pub enum Past {
     Unknown,
     /// Another gateway has released it after so many requests.
     Released(u64),
-    /// Another gateway had it and has died.
-    Orphaned,
+    /// Another gateway had it and has ended; after so many requests, as far as is known.
+    Orphaned(u64),
 }
 
 impl Past {
     /// Requests that it has served.
     pub fn requests(self) -> u64 {
         match self {
-            Past::Released(requests) => requests,
-            Past::Unknown | Past::Orphaned => 0,
+            Past::Released(requests) | Past::Orphaned(requests) => requests,
+            Past::Unknown => 0,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The ends of gateways: expected, or not; and what the pool has then.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::process::Process;
@@ -23,8 +23,8 @@ pub enum End {
     HandedOver {
         /// Its pool.
         pool: PoolName,
-        /// They need another gateway.
-        workers: BTreeSet<WorkerId>,
+        /// They need another gateway; with the requests that they are known to have served.
+        workers: BTreeMap<WorkerId, u64>,
     },
     /// It was to be the next one; the one before goes on.
     Heirless {

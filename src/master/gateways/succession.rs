@@ -2,7 +2,7 @@
 //! old one hands over: connections at rest, workers that it does not need, counts. Until it has nothing left, the pool has
 //! two: what is said about a worker goes to the one that has it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use super::process::{Process, Program};
@@ -18,8 +18,9 @@ use crate::wire::gateway::{Load, Report, ToGateway};
 pub(super) struct Handing {
     pub(super) pool: PoolName,
     pub(super) process: Process,
-    /// Workers that are with it still.
-    pub(super) workers: BTreeSet<WorkerId>,
+    /// Workers that are with it still. What those had served before that were lent to it, which may end without having
+    /// heard of them; 0 for its own.
+    pub(super) workers: BTreeMap<WorkerId, u64>,
     /// What it said last.
     pub(super) load: Load,
     /// Whether its successor was asked for a worker for it.
@@ -68,6 +69,7 @@ impl Gateways {
         };
         let sent = process.channel.send(&ToGateway::HandOver, &[]);
         check(pool, &process, sent);
+        let workers = workers.into_iter().map(|worker| (worker, 0)).collect();
         let handing = Handing { pool: pool.clone(), workers, load: Load::default(), asked: false, process };
         self.handing.insert(handing.process.number, handing);
     }
@@ -81,13 +83,15 @@ impl Gateways {
 
     /// The gateway that has this worker, if it hands over.
     fn keeper(&mut self, pool: &PoolName, worker: WorkerId) -> Option<&mut Handing> {
-        self.handing.values_mut().find(|handing| handing.pool == *pool && handing.workers.contains(&worker))
+        self.handing
+            .values_mut()
+            .find(|handing| handing.pool == *pool && handing.workers.contains_key(&worker))
     }
 
     /// Whether a gateway that hands over has this worker.
     pub fn is_kept(&self, pool: &PoolName, worker: WorkerId) -> bool {
         let mut handing = self.handing.values();
-        handing.any(|handing| handing.pool == *pool && handing.workers.contains(&worker))
+        handing.any(|handing| handing.pool == *pool && handing.workers.contains_key(&worker))
     }
 
     /// Tells the gateway that has this worker something about it.
@@ -117,8 +121,15 @@ impl Gateways {
         }
     }
 
-    /// A worker has left the gateway that had it. Who gets it: one that hands over and wants one, else the pool's gateway.
-    pub fn move_worker(&mut self, pool: &PoolName, from: u64, worker: WorkerId, message: &ToGateway) {
+    /// A worker has left the gateway that had it, after so many requests. Who gets it: one that hands over and wants one,
+    /// else the pool's gateway.
+    pub fn move_worker(
+        &mut self,
+        pool: &PoolName,
+        from: u64,
+        (worker, requests): (WorkerId, u64),
+        message: &ToGateway,
+    ) {
         if let Some(handing) = self.handing.get_mut(&from) {
             handing.workers.remove(&worker);
             return self.tell(pool, message);
@@ -128,7 +139,7 @@ impl Gateways {
             return self.tell(pool, message);
         };
         handing.asked = false;
-        handing.workers.insert(worker);
+        handing.workers.insert(worker, requests);
         let sent = handing.process.channel.send(message, &[]);
         check(pool, &handing.process, sent);
     }

@@ -36,6 +36,8 @@ struct WrittenHanding {
     pool: PoolName,
     process: WrittenProcess,
     workers: BTreeSet<WorkerId>,
+    #[serde(default)]
+    served: BTreeMap<WorkerId, u64>,
     load: Load,
     asked: bool,
 }
@@ -85,7 +87,8 @@ impl Gateways {
         let handing = self.handing.values().map(|one| WrittenHanding {
             pool: one.pool.clone(),
             process: one.process.bequeath(estate),
-            workers: one.workers.clone(),
+            workers: one.workers.keys().copied().collect(),
+            served: one.workers.clone(),
             load: one.load,
             asked: one.asked,
         });
@@ -111,8 +114,10 @@ impl Gateways {
         for process in written.leaving {
             gateways.leaving.insert(process.number, Process::claim(process).map_err(text)?);
         }
-        for WrittenHanding { pool, process, workers, load, asked } in written.handing {
+        for WrittenHanding { pool, process, workers, served, load, asked } in written.handing {
             let process = Process::claim(process).map_err(text)?;
+            let known = |worker| (worker, served.get(&worker).copied().unwrap_or(0));
+            let workers = workers.into_iter().map(known).collect();
             gateways.handing.insert(process.number, Handing { pool, process, workers, load, asked });
         }
         Ok(gateways)
