@@ -143,9 +143,7 @@ fn a_worker_serves_as_many_at_once_as_it_can() {
     let mut settings = settings();
     settings.concurrency = 2;
     let mut stage = Stage::new(&settings);
-    let slot = stage.slot();
-    let listener = stage.listener(slot);
-    stage.claim(slot, 1);
+    let (_, listener) = stage.seat();
     let mut readers: Vec<_> = (0..3).map(|number| send(&stage, &format!("/{number}"))).collect();
     let (mut first, mut second) = (Visit::accept(&listener), Visit::accept(&listener));
     assert!(first.request().is_some() && second.request().is_some());
@@ -213,9 +211,7 @@ fn a_worn_worker_is_told_of_once_and_exactly() {
 #[test]
 fn a_kept_connection_is_used_again_but_not_at_once_for_what_must_not_be_repeated() {
     let mut stage = Stage::new(&settings());
-    let slot = stage.slot();
-    let listener = stage.listener(slot);
-    stage.claim(slot, 1);
+    let (_, listener) = stage.seat();
     let worker = std::thread::spawn(move || {
         let (mut served, mut connection) = (Vec::new(), 0);
         while served.len() < 9 {
@@ -330,9 +326,7 @@ fn a_stop_serves_what_waits_and_then_tells() {
 #[test]
 fn a_stop_that_takes_too_long_is_told_to_those_who_wait() {
     let mut stage = Stage::new(&settings());
-    let slot = stage.slot();
-    let listener = stage.listener(slot);
-    stage.claim(slot, 1);
+    let (_, listener) = stage.seat();
     let mut runs = send(&stage, "/runs");
     let mut visit = Visit::accept(&listener);
     visit.request().unwrap();

@@ -14,9 +14,7 @@ use crate::stage::{Stage, settings};
 
 /// A worker that closes its first connection after reading the request, and answers from then on.
 fn fails_once(stage: &mut Stage) {
-    let slot = stage.slot();
-    let listener = stage.listener(slot);
-    stage.claim(slot, 1);
+    let (_, listener) = stage.seat();
     std::thread::spawn(move || {
         Visit::accept(&listener).request();
         let _ = echo(listener).join();
@@ -43,9 +41,7 @@ fn a_request_that_kills_its_workers_kills_two_at_most() {
     let mut stage = Stage::new(&settings());
     let mut seen = Vec::new();
     for _ in 0..4 {
-        let slot = stage.slot();
-        let listener = stage.listener(slot);
-        stage.claim(slot, 1);
+        let (_, listener) = stage.seat();
         seen.push(std::thread::spawn(move || {
             listener.set_nonblocking(true).unwrap();
             let deadline = Instant::now() + Duration::from_secs(2);
@@ -70,9 +66,7 @@ fn a_request_that_kills_its_workers_kills_two_at_most() {
 #[test]
 fn a_kept_connection_that_has_ended_costs_no_request() {
     let mut stage = Stage::new(&settings());
-    let slot = stage.slot();
-    let listener = stage.listener(slot);
-    stage.claim(slot, 1);
+    let (_, listener) = stage.seat();
     // php-cgi after its last request: it ends without a word.
     std::thread::spawn(move || {
         loop {
@@ -98,9 +92,7 @@ fn a_kept_connection_that_has_ended_costs_no_request() {
 #[test]
 fn workers_that_do_not_keep_connections_are_found_out() {
     let mut stage = Stage::new(&settings());
-    let slot = stage.slot();
-    let listener = stage.listener(slot);
-    stage.claim(slot, 1);
+    let (_, listener) = stage.seat();
     let worker = std::thread::spawn(move || {
         let mut asked = Vec::new();
         for _ in 0..20 {
@@ -124,9 +116,7 @@ fn workers_that_do_not_keep_connections_are_found_out() {
 #[test]
 fn an_answer_that_breaks_off_is_not_taken_for_complete() {
     let mut stage = Stage::new(&settings());
-    let slot = stage.slot();
-    let listener = stage.listener(slot);
-    stage.claim(slot, 1);
+    let (_, listener) = stage.seat();
     let worker = std::thread::spawn(move || {
         // Within the head: nothing has gone out, and the request is one that must not be repeated.
         let mut visit = Visit::accept(&listener);
@@ -153,9 +143,7 @@ fn an_answer_that_breaks_off_is_not_taken_for_complete() {
 #[test]
 fn a_worker_that_talks_nonsense_is_a_bad_gateway() {
     let mut stage = Stage::new(&settings());
-    let slot = stage.slot();
-    let listener = stage.listener(slot);
-    stage.claim(slot, 1);
+    let (_, listener) = stage.seat();
     let worker = std::thread::spawn(move || {
         let mut visit = Visit::accept(&listener);
         visit.request().unwrap();
@@ -201,9 +189,7 @@ fn a_request_that_takes_too_long_is_answered_with_504_and_its_worker_ended() {
 #[test]
 fn a_worker_may_answer_without_reading_the_body() {
     let mut stage = Stage::new(&settings());
-    let slot = stage.slot();
-    let listener = stage.listener(slot);
-    stage.claim(slot, 1);
+    let (_, listener) = stage.seat();
     let worker = std::thread::spawn(move || {
         for _ in 0..2 {
             let mut visit = Visit::accept(&listener);
@@ -221,9 +207,7 @@ fn a_worker_may_answer_without_reading_the_body() {
 #[test]
 fn a_slow_client_holds_no_worker() {
     let mut stage = Stage::new(&settings());
-    let slot = stage.slot();
-    let listener = stage.listener(slot);
-    stage.claim(slot, 1);
+    let (_, listener) = stage.seat();
     let worker = std::thread::spawn(move || {
         let mut visit = Visit::accept(&listener);
         visit.request().unwrap();
@@ -264,9 +248,7 @@ fn without_a_place_for_files_a_body_is_streamed() {
 #[test]
 fn without_a_place_for_files_a_worker_waits_for_a_slow_client() {
     let mut stage = Stage::without_files(&settings());
-    let slot = stage.slot();
-    let listener = stage.listener(slot);
-    stage.claim(slot, 1);
+    let (_, listener) = stage.seat();
     let worker = std::thread::spawn(move || {
         let mut visit = Visit::accept(&listener);
         visit.request().unwrap();
@@ -288,9 +270,7 @@ fn an_answer_that_has_begun_is_cut_off_when_its_time_is_up() {
     let mut settings = settings();
     settings.request_terminate_timeout = Some(Duration::from_millis(100));
     let mut stage = Stage::new(&settings);
-    let slot = stage.slot();
-    let listener = stage.listener(slot);
-    stage.claim(slot, 1);
+    let (_, listener) = stage.seat();
     let worker = std::thread::spawn(move || {
         let mut visit = Visit::accept(&listener);
         visit.request().unwrap();
@@ -312,9 +292,7 @@ fn a_request_left_alone_by_its_client_has_its_limit_too() {
     let mut settings = settings();
     settings.request_terminate_timeout = Some(Duration::from_millis(200));
     let mut stage = Stage::new(&settings);
-    let slot = stage.slot();
-    let listener = stage.listener(slot);
-    stage.claim(slot, 1);
+    let (_, listener) = stage.seat();
     let mut client = stage.connect();
     client.write_all(&request(1, Connection::Keep, &get("/"), b"")).unwrap();
     let mut visit = Visit::accept(&listener);
@@ -336,9 +314,7 @@ fn without_a_buffer_requests_are_streamed() {
     let mut settings = settings();
     settings.request_buffer = 0;
     let mut stage = Stage::new(&settings);
-    let slot = stage.slot();
-    let listener = stage.listener(slot);
-    stage.claim(slot, 1);
+    let (_, listener) = stage.seat();
     let mut client = stage.connect();
     let bytes = request(1, Connection::Close, &post("/", "100000"), &[b'a'; 100_000]);
     client.write_all(&bytes[..500]).unwrap();

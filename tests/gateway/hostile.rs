@@ -77,9 +77,7 @@ fn clients_that_send_anything_disturb_nobody() {
 #[test]
 fn workers_that_send_anything_cost_only_their_own_requests() {
     let mut stage = Stage::new(&settings());
-    let slot = stage.slot();
-    let listener = stage.listener(slot);
-    stage.claim(slot, 1);
+    let (_, listener) = stage.seat();
     std::thread::spawn(move || {
         let mut dice = Dice(1_234_567_891);
         while let Ok((stream, _)) = listener.accept() {

@@ -159,9 +159,7 @@ fn no_request_forges_a_line_or_a_field() {
     let log = Log::new();
     let format = "%R - %u %t \"%m %r%Q%q\" %s %{EVIL}e %{X-Evil}o";
     let mut stage = Stage::with_logs(&logged(format), &[log.open().as_fd()]);
-    let slot = stage.slot();
-    let listener = stage.listener(slot);
-    stage.claim(slot, 1);
+    let (_, listener) = stage.seat();
     let evil = "x\" 200 -\n127.0.0.1 - root [x] \"GET /admin\" 200 \\\u{202e}\r\0";
     let pairs = [
         ("REQUEST_METHOD", evil),
@@ -333,9 +331,7 @@ fn a_block_without_the_master_s_answer_is_written_at_the_end() {
 fn what_a_worker_says_into_its_error_stream_is_logged_by_lines_if_asked() {
     for log_stderr in [true, false] {
         let mut stage = Stage::new(&Settings { log_stderr, ..settings() });
-        let slot = stage.slot();
-        let listener = stage.listener(slot);
-        stage.claim(slot, 1);
+        let (_, listener) = stage.seat();
         let mut client = send(&stage, &get("/"));
         let mut visit = Visit::accept(&listener);
         visit.request().unwrap();
@@ -366,9 +362,7 @@ fn what_a_worker_says_into_its_error_stream_is_logged_by_lines_if_asked() {
 #[test]
 fn undecorated_lines_are_marked_for_the_master() {
     let mut stage = Stage::new(&Settings { log_stderr: true, decorate_output: false, ..settings() });
-    let slot = stage.slot();
-    let listener = stage.listener(slot);
-    stage.claim(slot, 1);
+    let (_, listener) = stage.seat();
     let mut client = send(&stage, &get("/"));
     let mut visit = Visit::accept(&listener);
     visit.request().unwrap();

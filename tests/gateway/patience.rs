@@ -122,9 +122,7 @@ fn a_body_of_unknown_length_without_a_place_is_refused() {
 #[test]
 fn a_head_alone_comes_soon() {
     let mut stage = Stage::new(&settings());
-    let slot = stage.slot();
-    let listener = stage.listener(slot);
-    stage.claim(slot, 1);
+    let (_, listener) = stage.seat();
     let mut client = stage.connect();
     client.write_all(&request(1, Connection::Close, &get("/events"), b"")).unwrap();
     let mut visit = Visit::accept(&listener);
@@ -149,9 +147,7 @@ fn a_head_alone_comes_soon() {
 #[test]
 fn a_worker_that_closes_a_kept_connection_is_a_retry() {
     let mut stage = Stage::new(&settings());
-    let slot = stage.slot();
-    let listener = stage.listener(slot);
-    stage.claim(slot, 1);
+    let (_, listener) = stage.seat();
     let worker = std::thread::spawn(move || {
         let mut visit = Visit::accept(&listener);
         visit.request().unwrap();

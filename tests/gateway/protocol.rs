@@ -120,9 +120,7 @@ fn records_may_come_byte_by_byte_and_with_any_padding() {
 #[test]
 fn many_parameters_come_in_whole_pairs_and_too_long_ones_are_refused() {
     let mut stage = Stage::new(&settings());
-    let slot = stage.slot();
-    let listener = stage.listener(slot);
-    stage.claim(slot, 1);
+    let (_, listener) = stage.seat();
     let long = "v".repeat(40_000);
     let mut pairs = get("/many");
     pairs.extend([("A", long.as_str()), ("B", &long), ("C", &long)]);
@@ -165,9 +163,7 @@ fn many_parameters_come_in_whole_pairs_and_too_long_ones_are_refused() {
 #[test]
 fn an_authorizer_needs_no_body_and_a_filter_has_two() {
     let mut stage = Stage::new(&settings());
-    let slot = stage.slot();
-    let listener = stage.listener(slot);
-    stage.claim(slot, 1);
+    let (_, listener) = stage.seat();
     let worker = std::thread::spawn(move || {
         let mut visit = Visit::accept(&listener);
         let authorizer = visit.head().unwrap();

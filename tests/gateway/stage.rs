@@ -230,6 +230,14 @@ impl Stage {
         self.announce(slot, generation, None)
     }
 
+    /// A new slot on which this process is a worker of the first generation; where that accepts.
+    pub fn seat(&mut self) -> (usize, UnixListener) {
+        let slot = self.slot();
+        let listener = self.listener(slot);
+        self.claim(slot, 1);
+        (slot, listener)
+    }
+
     /// Starts a program on a slot.
     pub fn start(&mut self, slot: usize, command: &mut Command) -> WorkerId {
         let listener = self.listener(slot);

@@ -159,9 +159,7 @@ fn hostile_requests_break_no_page() {
     ];
     let mut stage = Stage::new(&with_pages());
     for text in hostile {
-        let slot = stage.slot();
-        let listener = stage.listener(slot);
-        stage.claim(slot, 1);
+        let (_, listener) = stage.seat();
         let pairs = [
             ("REQUEST_METHOD", text),
             ("REQUEST_URI", text),
