@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use crate::support::daemon::{Dispatch, Fpmd, Pool, Rig};
+use crate::support::daemon::{Dispatch, Pool, Rig};
 use crate::support::traffic::{Ask, Sample, Traffic, quantile};
+use crate::support::trouble::{Trouble, Troubles, Victim, WARNINGS};
 use crate::support::web::Nginx;
-use crate::support::{process, wait_until, workers};
+use crate::support::{wait_until, workers};
 
 const POOLS: [&str; 5] = ["php", "c", "perl", "flup", "go"];
 const CLIENTS: usize = 32;
@@ -35,115 +36,13 @@ fn pool(name: &str) -> Pool {
 /// Rounds without the knob.
 const ROUNDS: usize = 2;
 
-/// Pieces of the warnings that belong to the troubles.
-const EXPECTED: [&str; 8] = [
-    "exited on signal 9",
-    "exited with code 3",
-    "no such database",
-    "cannot reload",
-    "cannot start pool",
-    "reload refused",
-    "gateway",
-    "closed its connection before its answer was complete",
-];
-
-/// What is done to fpmd, and to whom it may cost a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Trouble {
-    Reload,
-    BadFile,
-    BadWorker,
-    Upgrade,
-    Scale,
-    Reopen,
-    KillWorkers,
-    KillGateways,
-}
-
-const ALL: [Trouble; 8] = [
-    Trouble::Reload,
-    Trouble::BadFile,
-    Trouble::KillWorkers,
-    Trouble::BadWorker,
-    Trouble::Upgrade,
-    Trouble::Scale,
-    Trouble::KillGateways,
-    Trouble::Reopen,
-];
-
-/// A process that was killed, with what it may have taken along.
-#[derive(Debug)]
-struct Kill {
-    pool: usize,
-    who: &'static str,
-    before: Instant,
-    after: Instant,
-}
-
-fn good(fpmd: &mut Fpmd) {
-    fpmd.rewrite(&POOLS.map(pool));
-}
-
-fn make(trouble: Trouble, fpmd: &mut Fpmd, kills: &mut Vec<Kill>) {
-    match trouble {
-        Trouble::Reload => drop(fpmd.ctl_done(&["reload"])),
-        Trouble::BadFile => {
-            fpmd.rig.dir.write("fpmd.toml", "[pool.php\nthis is no TOML");
-            assert_eq!(fpmd.ctl(&["reload"]).code, Some(1));
-            good(fpmd);
-        }
-        Trouble::BadWorker => {
-            let broken = workers::shell("echo 'no such database' >&2; exit 3");
-            fpmd.rewrite(&POOLS.map(|name| pool(name).key("command", &format!("{broken:?}"))));
-            let ran = fpmd.ctl(&["reload"]);
-            assert!(ran.code == Some(1) && ran.err.contains("no such database"), "{ran:?}");
-            good(fpmd);
-        }
-        Trouble::Upgrade => drop(fpmd.ctl_done(&["upgrade"])),
-        Trouble::Scale => {
-            for workers in ["6", "1", "3"] {
-                POOLS.iter().for_each(|pool| drop(fpmd.ctl_done(&["scale", pool, workers])));
-            }
-        }
-        Trouble::Reopen => {
-            std::fs::rename(fpmd.rig.dir.join("php.access"), fpmd.rig.dir.join("php.access.1")).unwrap();
-            fpmd.ctl_done(&["reopen"]);
-            wait_until("the new access log", || fpmd.rig.dir.join("php.access").exists());
-        }
-        Trouble::KillWorkers => {
-            for (index, name) in POOLS.into_iter().enumerate() {
-                let pid = fpmd.workers(name)[0];
-                kill(kills, index, "worker", pid);
-            }
-        }
-        Trouble::KillGateways => {
-            for (index, name) in POOLS.into_iter().enumerate() {
-                if let Some(gateway) = fpmd.pool(name).gateway {
-                    kill(kills, index, "gateway", gateway.pid.as_raw());
-                }
-            }
-        }
-    }
-}
-
-fn kill(kills: &mut Vec<Kill>, pool: usize, who: &'static str, pid: i32) {
-    let before = Instant::now();
-    process::signal(pid, Signal::SIGKILL);
-    kills.push(Kill { pool, who, before, after: Instant::now() });
-}
-
-/// Whether this request was in the pool when one of its processes was killed.
-fn was_inside(sample: &Sample, kill: &Kill) -> bool {
-    sample.pool == kill.pool && sample.began <= kill.after && kill.before <= sample.ended
-}
-
 #[test]
 fn nothing_is_lost_but_what_was_in_a_killed_process() {
     let mut rig = Rig::new().for_python();
     for name in POOLS {
         rig = rig.pool(pool(name));
     }
-    for piece in EXPECTED {
+    for piece in WARNINGS {
         rig = rig.expect(piece);
     }
     let mut fpmd = rig.start();
@@ -153,17 +52,17 @@ fn nothing_is_lost_but_what_was_in_a_killed_process() {
     let traffic = Traffic::start(nginx.socket(), &POOLS, CLIENTS, &ASKS);
     let span = std::env::var("FPMD_TEST_LOSS").ok().and_then(|text| text.parse().ok());
     let end = span.map(|seconds| Instant::now() + Duration::from_secs(seconds));
-    let mut kills = Vec::new();
+    let mut troubles = Troubles::new(POOLS.map(pool).to_vec());
     let mut rounds = 0;
     loop {
-        ALL.into_iter().for_each(|trouble| make(trouble, &mut fpmd, &mut kills));
+        Trouble::ALL.into_iter().for_each(|trouble| troubles.make(trouble, &mut fpmd));
         rounds += 1;
         if end.map_or(rounds >= ROUNDS, |end| Instant::now() >= end) {
             break;
         }
     }
     let samples = traffic.stop();
-    judge(&samples, &kills, rounds);
+    judge(&samples, &troubles, rounds);
     drop(nginx);
     for name in POOLS {
         fpmd.wait_pool(name, "all its workers", |pool| pool.idle_processes == WORKERS);
@@ -173,18 +72,19 @@ fn nothing_is_lost_but_what_was_in_a_killed_process() {
 
 /// Each failure was inside a process that was killed, and a worker takes one request along at most.
 #[track_caller]
-fn judge(samples: &[Sample], kills: &[Kill], rounds: usize) {
+fn judge(samples: &[Sample], troubles: &Troubles, rounds: usize) {
     let failed: Vec<&Sample> = samples.iter().filter(|sample| sample.failure.is_some()).collect();
     let unexplained: Vec<&&Sample> =
-        failed.iter().filter(|sample| !kills.iter().any(|kill| was_inside(sample, kill))).collect();
+        failed.iter().filter(|sample| troubles.explanation(sample).is_none()).collect();
     assert!(unexplained.is_empty(), "{} of {}: {unexplained:#?}", unexplained.len(), samples.len());
-    let inside = |who| {
-        let of = |sample: &&&Sample| kills.iter().any(|kill| kill.who == who && was_inside(sample, kill));
+    let kills = &troubles.kills;
+    let inside = |victim| {
+        let of = |sample: &&&Sample| kills.iter().any(|kill| kill.victim == victim && kill.explains(sample));
         failed.iter().filter(of).count()
     };
-    let (by_gateway, by_worker) = (inside("gateway"), inside("worker"));
-    let workers = kills.iter().filter(|kill| kill.who == "worker").count();
-    assert!(failed.len() - by_gateway.min(failed.len()) <= workers, "{failed:#?}");
+    let (by_gateway, by_worker) = (inside(Victim::Gateway), inside(Victim::Worker));
+    let workers = kills.iter().filter(|kill| kill.victim == Victim::Worker).count();
+    assert!(failed.len() - by_gateway <= workers, "{failed:#?}");
     assert!(samples.len() > CLIENTS * 4, "{} requests", samples.len());
     eprintln!(
         "{rounds} rounds, {} requests: {} failed, all inside a process that was killed ({by_worker} when a worker \

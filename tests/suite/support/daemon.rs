@@ -92,8 +92,18 @@ impl Pool {
         self
     }
 
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// How many workers it has, or has at most.
+    pub fn number(&self) -> u32 {
+        self.workers
+    }
+
     /// Sets a key of `[pool.NAME.pm]`.
     pub fn pm(mut self, key: &str, value: &str) -> Pool {
+        self.pm.retain(|(known, _)| known != key);
         self.pm.push((key.to_owned(), value.to_owned()));
         self
     }

@@ -9,6 +9,7 @@ pub mod fronts;
 pub mod process;
 pub mod random;
 pub mod traffic;
+pub mod trouble;
 pub mod web;
 pub mod workers;
 
