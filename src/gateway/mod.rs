@@ -21,6 +21,7 @@ mod finish;
 mod head;
 mod intake;
 mod lines;
+mod lost;
 mod orders;
 mod output;
 mod patience;

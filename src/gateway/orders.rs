@@ -8,8 +8,8 @@ use std::time::Duration;
 use super::client::{Client, NEW};
 use super::core::{Door, Gateway, Phase, Timer, unwatch};
 use super::finished::WorkerName;
+use super::lost::HERITAGE;
 use super::request::Told;
-use super::schedule::HERITAGE;
 use super::seam::LogFiles;
 use super::slab::Key;
 use super::slot::{Last, Slot, State, Worker};
@@ -142,7 +142,7 @@ impl Gateway {
             Past::Orphaned(_) => true,
         };
         if may_be_at_work {
-            self.find_inherited(key);
+            self.find_inherited(key, past);
         }
         self.recount(key);
         self.feed();

@@ -13,26 +13,8 @@ use super::rules;
 use super::slab::Key;
 use super::slot::State;
 use crate::ids::Moment;
-use crate::os::sockdiag::SockDiag;
-use crate::os::socket::LocalName;
 use crate::os::stream::Presence;
 use crate::wire::gateway::FromGateway;
-
-/// How often it is looked whether a worker is done with what nobody waits for.
-const LOOK: Duration = Duration::from_millis(20);
-
-/// A request is not a short one after this.
-const LONG: Duration = Duration::from_secs(1);
-
-/// After this long without any means to see that, it counts as done.
-const BLIND: Duration = Duration::from_secs(1);
-
-/// After this long it counts as done where `request_terminate_timeout` sets no limit: a program that the worker has started
-/// may have inherited the connection and hold it for ever.
-const FORGET: Duration = Duration::from_secs(300);
-
-/// Workers that were busy for an earlier gateway are told of this soon after our start.
-pub(super) const HERITAGE: Duration = Duration::from_secs(5);
 
 /// Nobody leaves a queue sooner; and a request that was never worth a look has cost a worker no more than it waited.
 const BRIEF: Duration = Duration::from_millis(25);
@@ -307,87 +289,5 @@ impl Gateway {
         }
         self.recount(slot_key);
         told
-    }
-
-    /// What nobody waits for has its limit too.
-    fn terminate_lost(&mut self, most: Option<Duration>, next: &mut Option<Moment>) {
-        let Some(most) = most else { return };
-        for key in self.slots.keys(|slot| !slot.lost.is_empty()) {
-            let Some(slot) = self.slots.get(key) else { continue };
-            let Some(oldest) = slot.lost.iter().min().copied() else { continue };
-            let Some(worker) = slot.worker.as_ref().map(|worker| worker.name.worker) else { continue };
-            if self.now.since(oldest) >= most {
-                let age = self.now.since(oldest).as_secs_f64();
-                self.doom(key, worker, format!("a request whose client has left went on for {age:.3} s"));
-            } else {
-                let due = oldest.after(most);
-                *next = Some(next.map_or(due, |next| next.min(due)));
-            }
-        }
-    }
-
-    /// A worker goes on with a request that nobody waits for. Its connection is closed, as a web server would do.
-    pub(super) fn leave_to_worker(&mut self, upstream: Key, since: Moment) {
-        let Some(connection) = self.upstreams.remove(upstream) else { return };
-        if let Some(slot) = self.slots.get_mut(connection.slot) {
-            slot.active -= 1;
-            slot.lost.push(since);
-        }
-        drop(connection.stream);
-        self.recount(connection.slot);
-        self.timers.set(Timer::Lost, Some(self.now.after(LOOK)));
-    }
-
-    /// A worker may be at work on requests of an earlier gateway, which has ended: nobody waits for those either.
-    pub(super) fn find_inherited(&mut self, key: Key) {
-        self.look_at_heir(key);
-        let Some(held) = self.held_by_worker(key) else { return };
-        let Some(slot) = self.slots.get_mut(key) else { return };
-        let ours = slot.active as usize + slot.kept.len();
-        let inherited = held.saturating_sub(ours).min(self.settings.concurrency as usize);
-        slot.lost = vec![self.now; inherited];
-        if inherited > 0 {
-            self.timers.set(Timer::Lost, Some(self.now.after(LOOK)));
-            self.watch_running();
-        }
-    }
-
-    /// How many connections of a slot are accepted and open; `None` where the kernel does not tell.
-    fn held_by_worker(&mut self, key: Key) -> Option<usize> {
-        if self.diag.is_none() {
-            self.diag = SockDiag::open().ok();
-        }
-        let name = LocalName::Path(self.slots.get(key)?.path.clone());
-        self.diag.as_mut()?.accepted([&name]).ok().map(|held| held.len())
-    }
-
-    /// Whether workers are done with what nobody waits for: they have closed their side of the connection then. The kernel
-    /// tells how many accepted connections of a slot are open still.
-    fn look_for_lost(&mut self) {
-        let mut youngest = None;
-        let bounded = self.settings.request_terminate_timeout.is_some();
-        for key in self.slots.keys(|slot| !slot.lost.is_empty()) {
-            let held = self.held_by_worker(key);
-            let Some(slot) = self.slots.get_mut(key) else { continue };
-            let ours = slot.active as usize + slot.kept.len();
-            match held {
-                Some(held) => {
-                    let lost = held.saturating_sub(ours).min(slot.lost.len());
-                    // Which of them are done cannot be told; the oldest ones are.
-                    let done = slot.lost.len() - lost;
-                    slot.lost.drain(..done);
-                    slot.lost.retain(|since| bounded || self.now.since(*since) < FORGET);
-                }
-                None => slot.lost.retain(|since| self.now.since(*since) < BLIND),
-            }
-            youngest = slot.lost.iter().copied().chain(youngest).max();
-            self.recount(key);
-        }
-        if let Some(since) = youngest {
-            // What takes long is looked at less often: each look asks about all Unix sockets of the machine.
-            let pause = if self.now.since(since) < LONG { LOOK } else { LOOK * 10 };
-            self.timers.set(Timer::Lost, Some(self.now.after(pause)));
-        }
-        self.feed();
     }
 }

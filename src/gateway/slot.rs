@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::finished::{Shown, WorkerName};
+use super::lost::Lost;
 use super::request::{Request, Told};
 use super::rules::Candidate;
 use super::slab::Key;
@@ -29,8 +30,8 @@ pub struct Slot {
     pub kept: Vec<Key>,
     /// Requests that it has.
     pub active: u32,
-    /// Requests that nobody waits for any more, but on which the worker may be at work still: when each began.
-    pub lost: Vec<Moment>,
+    /// Requests that nobody waits for any more, but on which the worker may be at work still.
+    pub lost: Vec<Lost>,
     /// Its worker goes on with something after the end of its answer.
     pub tail: Option<Tail>,
     /// Nothing is sent there until then: it refused, or its worker has most likely ended.
@@ -215,6 +216,7 @@ fn cut(text: &[u8]) -> &[u8] {
 
 #[cfg(test)]
 mod tests {
+    use super::super::lost::Extent;
     use super::*;
     use crate::ids::{Generation, Pid, WorkerId};
 
@@ -252,7 +254,7 @@ mod tests {
         slot.active = 1;
         assert_eq!(counted(&slot, 1), (false, true, true, false));
         assert_eq!(counted(&slot, 2), (true, true, true, false));
-        slot.lost.push(Moment(Duration::ZERO));
+        slot.lost.push(Lost { since: Moment(Duration::ZERO), extent: Extent::Whole });
         assert_eq!(counted(&slot, 2), (false, true, true, false));
         slot.active = 0;
         assert_eq!(

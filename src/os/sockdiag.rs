@@ -141,15 +141,31 @@ impl SockDiag {
         for name in listeners {
             match name {
                 LocalName::Inet(local) => self.accepted_tcp(*local, &mut inodes)?,
-                LocalName::Path(path) => drop(unix.insert(path.as_os_str().as_bytes().to_vec())),
-                LocalName::Abstract(name) => drop(unix.insert([b"\0", name.as_slice()].concat())),
-                LocalName::Other => {}
+                LocalName::Path(_) | LocalName::Abstract(_) | LocalName::Other => {
+                    unix.extend(unix_name(name));
+                }
             }
         }
         if !unix.is_empty() {
-            self.accepted_unix(&unix, &mut inodes)?;
+            let each = |message: &[u8]| inodes.extend(unix_inode(message));
+            self.each_unix(!(1 << LISTEN), SHOW_NAME, &unix, each)?;
         }
         Ok(inodes)
+    }
+
+    /// How many connections of this Unix listener are open at its side, those that wait to be accepted included.
+    ///
+    /// # Errors
+    /// The kernel's answer.
+    pub fn connections(&mut self, listener: &LocalName) -> Result<usize, Error> {
+        let mut count = 0;
+        let names = HashSet::from_iter(unix_name(listener));
+        self.each_unix(u32::MAX, SHOW_NAME | SHOW_QUEUE, &names, |message| {
+            // Those that wait have no inode number and are told of by their listener only.
+            let waiting = || unix_attribute(message, QUEUE).and_then(|value| u32_at(value, 0));
+            count += if unix_listens(message) { waiting().unwrap_or(0) } else { 1 };
+        })?;
+        Ok(count as usize)
     }
 
     /// Whether some process of our network namespace listens on the Unix socket whose path has this inode number, on the
@@ -198,12 +214,18 @@ impl SockDiag {
         Ok(Some(if all { Reception::NotRead } else { Reception::Begun }))
     }
 
-    fn accepted_unix(&mut self, names: &HashSet<Vec<u8>>, inodes: &mut Inodes) -> Result<(), Error> {
-        let request = unix_request(!(1 << LISTEN), 0, SHOW_NAME);
-        self.ask(DUMP, &request, |message| {
+    /// What is to be told of every Unix socket in one of these states with one of these names.
+    fn each_unix(
+        &mut self,
+        states: u32,
+        show: u32,
+        names: &HashSet<Vec<u8>>,
+        mut each: impl FnMut(&[u8]),
+    ) -> Result<(), Error> {
+        self.ask(DUMP, &unix_request(states, 0, show), |message| {
             let name = unix_attribute(message, NAME).map(without_nul);
             if name.is_some_and(|name| names.contains(name)) {
-                inodes.extend(unix_inode(message));
+                each(message);
             }
         })
     }
@@ -317,9 +339,23 @@ fn inet_request(local: SocketAddr) -> Vec<u8> {
     request
 }
 
+/// A Unix socket's name as the kernel tells it.
+fn unix_name(name: &LocalName) -> Option<Vec<u8>> {
+    match name {
+        LocalName::Path(path) => Some(path.as_os_str().as_bytes().to_vec()),
+        LocalName::Abstract(name) => Some([b"\0", name.as_slice()].concat()),
+        LocalName::Inet(_) | LocalName::Other => None,
+    }
+}
+
 fn unix_attribute(message: &[u8], wanted: u16) -> Option<&[u8]> {
     let mut attributes = Attributes(message.get(UNIX_MESSAGE..)?);
     attributes.find(|(kind, _)| *kind == wanted).map(|(_, value)| value)
+}
+
+/// `udiag_state` of `struct unix_diag_msg`.
+fn unix_listens(message: &[u8]) -> bool {
+    message.get(2).is_some_and(|state| u32::from(*state) == LISTEN)
 }
 
 fn unix_inode(message: &[u8]) -> Option<u64> {
@@ -386,6 +422,7 @@ mod tests {
         let queue = Ok(Some(Queue { pending: 3, limit, method: "sock_diag" }));
         assert_eq!((diag.queue(&listener), diag.queue_of(std.as_fd())), (queue, queue));
         assert_eq!(accepted(&listener), Inodes::new(), "none is accepted yet");
+        assert_eq!(diag.connections(listener.local_name()), Ok(3));
         let (one, _) = std.accept().unwrap();
         let (two, _) = std.accept().unwrap();
         assert_eq!(accepted(&listener), Inodes::from([inode(&one), inode(&two)]));
@@ -393,6 +430,7 @@ mod tests {
         assert_eq!(accepted(&listener).len(), 2, "the worker still holds them");
         drop(one);
         assert_eq!(accepted(&listener), Inodes::from([inode(&two)]));
+        assert_eq!(diag.connections(listener.local_name()), Ok(2), "one has left before it was accepted");
         assert_eq!(diag.queue(&listener).unwrap().unwrap().pending, 1);
     }
 

@@ -16,6 +16,8 @@ pub enum Wear {
     Lifetime,
     /// It keeps more memory than it may.
     Memory,
+    /// It holds on to a request that it will never have the whole of.
+    Stranded,
 }
 
 /// For how long workers live.

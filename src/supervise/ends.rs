@@ -227,6 +227,7 @@ impl Pool {
                     Wear::Requests => counters.worn += 1,
                     Wear::Lifetime => counters.outlived += 1,
                     Wear::Memory => counters.overweight += 1,
+                    Wear::Stranded => {}
                 }
             }
             Ending::Asked if status == ExitStatus::Code(0) => self.counters.recycled += 1,

@@ -1,6 +1,7 @@
 //! How a worker that serves is asked to go: when it is idle, within a time or in its own.
 
 use crate::ids::Moment;
+use crate::policy::Wear;
 
 use super::effects::Effects;
 use super::watch::Watch;
@@ -22,6 +23,12 @@ impl Worker {
             return self.ask_at_once(now, out);
         }
         self.begin_drain(Some(deadline), out);
+    }
+
+    /// Whether it may be busy for as long as it likes.
+    pub(super) fn has_time(&self) -> bool {
+        let is_worn = self.wear.is_some_and(|wear| wear != Wear::Stranded);
+        is_worn && self.waiters.is_empty()
     }
 
     /// As `drain`, but it may be busy for as long as it likes: nobody waits for its end.

@@ -160,7 +160,7 @@ impl Pool {
             self.workers.values().filter(retiring).map(|worker| worker.id).collect();
         for id in released {
             match self.workers.get_mut(&id) {
-                Some(worker) if worker.wear.is_some() && worker.waiters.is_empty() => {
+                Some(worker) if worker.has_time() => {
                     worker.drain_in_peace(out);
                     self.agenda.set(Due::Worker(id), worker.due());
                 }

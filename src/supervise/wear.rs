@@ -1,6 +1,6 @@
 //! Workers that are replaced although nothing is wrong with them: at the gateway's word, at the end of their lives, for
 //! their memory. The replacement is ready first, a share of the pool goes at once (`policy::wear`), and none is hurried:
-//! one that is busy leaves when it is idle, however long that takes.
+//! one that is busy leaves when it is idle, however long that takes; but for one that most likely never will be.
 
 use crate::ids::{Moment, WorkerId};
 use crate::policy::Wear;
@@ -26,7 +26,8 @@ impl Pool {
         worker.waiters.extend(job);
         match wear {
             Wear::Requests => self.recycle_idler(now, id, out),
-            Wear::Lifetime | Wear::Memory => drop(self.worn.insert(id, wear)),
+            Wear::Stranded if worker.is_leaving() => self.drain(now, id, out),
+            Wear::Lifetime | Wear::Memory | Wear::Stranded => drop(self.worn.insert(id, wear)),
         }
         self.advance(now, out);
     }

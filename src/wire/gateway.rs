@@ -211,8 +211,8 @@ pub enum FromGateway {
         /// Counts, and no workers.
         report: Box<Report>,
     },
-    /// The worker has served `max_requests` and gets no more, or keeps more than `max_memory` after a request and gets more;
-    /// replace it, then drain and stop it.
+    /// The worker has served `max_requests` and gets no more, keeps more than `max_memory` after a request and gets more, or
+    /// does not let go of a request that was cut off; replace it, then drain and stop it.
     Worn {
         /// Which slot.
         slot: SlotId,
@@ -220,7 +220,7 @@ pub enum FromGateway {
         worker: WorkerId,
         /// How many requests it has served.
         requests: u64,
-        /// Which of both.
+        /// Which of these.
         wear: Wear,
     },
     /// A worker has ended, and workers have answered requests since this was said last: the program works.

@@ -16,6 +16,7 @@ mod gateway_life;
 mod gateway_limits;
 mod gateway_logs;
 mod import;
+mod interrupted;
 mod logs;
 mod loss;
 mod matrix;

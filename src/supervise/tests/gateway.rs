@@ -198,6 +198,26 @@ fn a_worn_worker_leaves_when_it_is_idle_however_long_that_takes() {
 }
 
 #[test]
+fn a_stranded_worker_has_stop_timeout() {
+    let mut master = with_gateway(2);
+    for id in [1, 2] {
+        master.processes.get_mut(&WorkerId(id)).unwrap().activity = Activity::Busy;
+    }
+    tell(&mut master, 1, WorkerCommand::Recycle(Wear::Stranded));
+    // One that leaves already, in its own time, has no more of it than that.
+    tell(&mut master, 2, WorkerCommand::Recycle(Wear::Memory));
+    master.run(secs(10));
+    tell(&mut master, 2, WorkerCommand::Recycle(Wear::Stranded));
+    assert_eq!(master.alive("www").len(), 4);
+    master.run(secs(21));
+    assert_eq!(master.alive("www").len(), 3);
+    master.run(secs(10));
+    assert_eq!(master.alive("www").len(), 2);
+    assert_eq!(master.logged("still busy after 30s, sending SIGTERM all the same"), 2);
+    assert_eq!(master.view("www").counters.recycled, 2);
+}
+
+#[test]
 fn nobody_is_recycled_while_a_reload_replaces_everybody() {
     let mut master = with_gateway(2);
     master.activity = Activity::Busy;
