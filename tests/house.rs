@@ -47,7 +47,7 @@ const WALL_CLOCK: [&str; 5] = [
     "src/gateway/core.rs",
     "src/gateway/journal.rs",
     "src/log/mod.rs",
-    "src/master/routing.rs",
+    "src/master/passage.rs",
     "src/master/snapshot.rs",
 ];
 

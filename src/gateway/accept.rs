@@ -11,6 +11,7 @@ use super::core::{Door, Gateway, Phase, Timer, Token, unwatch, watch};
 use super::finished::Peer;
 use super::slab::Key;
 use crate::os::stream::{Stream, watch_listener};
+use crate::wire::gateway::Company;
 
 /// Clients that are taken off a socket before others get their turn.
 const AT_ONCE: usize = 128;
@@ -24,6 +25,15 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// At most one line a second tells of clients that may not connect, or that nobody can.
 const TELL: Duration = Duration::from_secs(1);
 
+impl Door {
+    fn accept(&self) -> Result<Stream, Errno> {
+        match self.company {
+            Company::Alone => Stream::accept(self.fd.as_fd()),
+            Company::Workers => Stream::accept_beside_others(self.fd.as_fd()),
+        }
+    }
+}
+
 impl Gateway {
     /// Takes clients off a listening socket: as many as came together the last time. To find out that nobody is left costs
     /// about as much as to accept somebody, so that it is left to the event loop, which tells of those who wait until none
@@ -33,7 +43,7 @@ impl Gateway {
         for met in 0..crowd {
             let Some(open) = self.doors.get(door).filter(|_| self.phase == Phase::Serving) else { return };
             let tcp = open.tcp;
-            match self.reserve.fill().and_then(|()| Stream::accept(open.fd.as_fd())) {
+            match self.reserve.fill().and_then(|()| open.accept()) {
                 Ok(stream) => self.welcome(stream, tcp, buffer),
                 Err(Errno::EAGAIN) => return self.expect_crowd(door, met),
                 Err(errno @ (Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM)) => {
@@ -96,7 +106,7 @@ impl Gateway {
     pub(super) fn take_in(&mut self, door: &Door) {
         let mut buffer = vec![0; LAST_LOOK];
         loop {
-            match Stream::accept(door.fd.as_fd()) {
+            match door.accept() {
                 Ok(stream) => self.welcome(stream, door.tcp, &mut buffer),
                 Err(Errno::EINTR | Errno::ECONNABORTED) => {}
                 Err(_) => return,

@@ -25,7 +25,7 @@ use crate::ids::{Moment, SlotId};
 use crate::os::clock::{self, WallTime};
 use crate::os::sockdiag::SockDiag;
 use crate::policy::Wear;
-use crate::wire::gateway::{Facts, FromGateway, Report, Settings};
+use crate::wire::gateway::{Company, Facts, FromGateway, Report, Settings};
 
 /// Finished requests whose memory is kept for the next ones.
 const SPARE: usize = 64;
@@ -107,6 +107,8 @@ pub enum Timer {
 pub struct Door {
     /// The socket.
     pub fd: OwnedFd,
+    /// Who else accepts there.
+    pub company: Company,
     /// Whether its clients have addresses.
     pub tcp: bool,
     /// How many clients are likely to wait there at once.

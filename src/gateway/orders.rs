@@ -14,8 +14,8 @@ use super::seam::LogFiles;
 use super::slab::Key;
 use super::slot::{Last, Slot, State, Worker};
 use crate::ids::{Moment, SlotId, WorkerId};
-use crate::os::stream::{inode, prepare_listener};
-use crate::wire::gateway::{FromGateway, Past, Settings, ToGateway, VERSION, WORKERS_AT_ONCE};
+use crate::os::stream::{inode, prepare_listener, prepare_shared_listener};
+use crate::wire::gateway::{Company, FromGateway, Past, Settings, ToGateway, VERSION, WORKERS_AT_ONCE};
 
 impl Gateway {
     /// Does what the master says. `descriptors` came with it.
@@ -54,6 +54,7 @@ impl Gateway {
             ToGateway::LetGo { count } => self.let_go(count),
             ToGateway::Stop { within } => self.stop(within),
             ToGateway::Shut => self.shut(),
+            ToGateway::RunOut { within } => self.run_out(within),
         }
     }
 
@@ -61,6 +62,7 @@ impl Gateway {
     pub(super) fn configure(&mut self, settings: Settings, descriptors: Vec<OwnedFd>) {
         let mut descriptors = descriptors.into_iter();
         let before = self.shut_doors();
+        self.settings.company = settings.company;
         for fd in descriptors.by_ref().take(settings.listeners.len()) {
             self.open_door(fd);
         }
@@ -87,9 +89,14 @@ impl Gateway {
 
     fn open_door(&mut self, fd: OwnedFd) {
         let pool = &self.settings.pool;
-        match prepare_listener(fd.as_fd()) {
+        let company = self.settings.company;
+        let prepared = match company {
+            Company::Alone => prepare_listener(fd.as_fd()),
+            Company::Workers => prepare_shared_listener(fd.as_fd()),
+        };
+        match prepared {
             Ok(tcp) => {
-                self.doors.push(Door { fd, tcp, crowd: 1 });
+                self.doors.push(Door { fd, company, tcp, crowd: 1 });
                 self.watch_door(self.doors.len() - 1);
             }
             Err(errno) => {
@@ -239,6 +246,19 @@ impl Gateway {
         for door in self.shut_doors() {
             self.take_in(&door);
         }
+        self.dismiss_idle();
+    }
+
+    /// The sockets are others' from now on, with whoever waits there.
+    fn run_out(&mut self, within: Duration) {
+        if self.phase != Phase::Serving {
+            return;
+        }
+        drop(self.shut_doors());
+        self.phase = Phase::Stopping;
+        self.timers.set(Timer::Stop, Some(self.now.after(within)));
+        self.timers.set(Timer::Accept, None);
+        self.pass_counts_on();
         self.dismiss_idle();
     }
 

@@ -191,6 +191,7 @@ mod tests {
             pool: PoolName::new("www").unwrap(),
             process_manager: "static".into(),
             listeners: vec!["/run/www.sock".into(), "127.0.0.1:9000".into()],
+            company: Default::default(),
             concurrency: 1,
             queue_limit: 100,
             queue_timeout: None,

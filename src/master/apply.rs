@@ -4,6 +4,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use super::passage::Routed;
 use super::run::Farewell;
 use super::settings::Amended;
 use super::workers::Worker;
@@ -31,6 +32,7 @@ impl Master {
                 self.listeners.withdraw(&pool);
                 self.close_gateway(&pool);
                 self.deafen(&pool);
+                self.awaited.remove(&pool);
                 self.listeners.close(&pool);
             }
             Action::ForgetSettings { pool, generation } => {
@@ -42,6 +44,8 @@ impl Master {
                 self.spawns.remove(&(pool.clone(), generation));
                 self.programs.remove(&(pool.clone(), generation));
                 self.settings.forget(&pool, generation);
+                self.awaited.retain(|name, awaited| (name, *awaited) != (&pool, generation));
+                self.settle_dispatch(&pool);
             }
             Action::Start { pool, generation, worker } => self.start(pool, generation, worker),
             Action::Signal { worker, signal } => self.signal(worker, signal),
@@ -54,6 +58,8 @@ impl Master {
             Action::AwaitQueue { pool } => self.await_queue(&pool),
             Action::Measure { pool } => self.measure(pool),
             Action::CloseIntake { pool, within } => self.close_intake(&pool, within),
+            Action::OpenIntake { pool } => self.open_intake(&pool),
+            Action::PassIntake { pool, within } => self.pass_intake(&pool, within),
             Action::KillLeftovers { pool } => self.kill_leftovers(&pool),
             Action::Log { level, text } => log::log!(level, "{text}"),
             Action::Progress { ticket, text } => self.control.tell(ticket, text),
@@ -71,7 +77,11 @@ impl Master {
             None => Err("its settings are gone".to_owned()),
         };
         let event = match opened {
-            Ok(()) => Event::Listening { pool, generation },
+            Ok(Routed::Now) => Event::Listening { pool, generation },
+            Ok(Routed::Later) => {
+                self.awaited.insert(pool, generation);
+                return;
+            }
             Err(reason) => Event::ListenFailed { pool, generation, reason },
         };
         self.supervisor.handle(clock::monotonic(), event);
@@ -92,7 +102,7 @@ impl Master {
 
     fn put_in_force(&mut self, settings: &Arc<Pool>, generation: Generation) -> Result<(), String> {
         self.listeners.amend(settings, generation)?;
-        self.route(settings, generation)
+        self.route(settings, generation).map(drop)
     }
 
     fn start(&mut self, pool: PoolName, generation: Generation, id: WorkerId) {

@@ -12,7 +12,7 @@ use crate::ids::{Pid, PoolName, WorkerId};
 use crate::os::clock;
 use crate::os::socket::Listener;
 use crate::status::snapshot::Activity;
-use crate::supervise::event::{Event, Load, News};
+use crate::supervise::event::{Event, Intake, Load, News};
 use crate::wire::gateway::{self, ToGateway};
 
 /// The pools whose next connection is waited for, with the sockets that are watched for it.
@@ -22,7 +22,7 @@ pub struct Ears(BTreeMap<PoolName, Vec<ListenerId>>);
 impl Master {
     /// Says how much demand there is. A gateway answers later, or is replaced.
     pub(super) fn survey(&mut self, pool: PoolName) {
-        if self.gateways.generation(&pool).is_some() {
+        if self.supervisor.intake(&pool) == Some(Intake::Gateway) {
             return self.gateways.tell(&pool, &ToGateway::Survey);
         }
         let queued = self.count_queue(&pool);

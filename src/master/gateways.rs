@@ -7,6 +7,7 @@
 mod channel;
 mod ends;
 mod hearing;
+mod passage;
 mod process;
 mod settings;
 mod succession;
@@ -20,6 +21,8 @@ use std::time::Duration;
 
 pub use self::ends::End;
 pub use self::hearing::{Role, Said};
+use self::passage::Past;
+pub use self::passage::{Course, Doors};
 use self::process::{Process, Program};
 use self::settings::Logs;
 pub use self::settings::facts;
@@ -43,6 +46,8 @@ pub struct Gateways {
     leaving: BTreeMap<u64, Process>,
     /// Those that hand over to a successor.
     handing: BTreeMap<u64, Handing>,
+    /// What pools without one have from one that they had.
+    past: BTreeMap<PoolName, Past>,
     last: u64,
 }
 
@@ -59,6 +64,8 @@ struct Gateway {
     /// The pool's start, seconds since the epoch.
     start_time: i64,
     state: State,
+    /// Whether it accepts on the pool's sockets.
+    doors: Doors,
     /// Of a newer program; it is the gateway once it serves.
     successor: Option<Process>,
     undelivered: Undelivered,
@@ -106,7 +113,7 @@ impl Gateways {
     /// None yet. They run as `user`, or as we do.
     pub fn new(user: Option<User>) -> Gateways {
         let (pools, leaving, handing) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        Gateways { user, pools, leaving, handing, last: 0 }
+        Gateways { user, pools, leaving, handing, past: BTreeMap::new(), last: 0 }
     }
 
     /// Whether this process is a gateway.
@@ -142,8 +149,15 @@ impl Gateways {
 
     /// What the gateway that has this worker is doing.
     pub fn condition_for(&self, pool: &PoolName, worker: WorkerId) -> Condition {
-        let current = self.condition(pool);
-        if current == Condition::Absent && self.is_kept(pool, worker) { Condition::Running } else { current }
+        match self.keeper_course(pool, worker) {
+            // What waits there needs its workers: nobody else serves it.
+            Some(Course::RunningOut) => Condition::Stopping,
+            Some(Course::Succeeded) | None if self.condition(pool) != Condition::Absent => {
+                self.condition(pool)
+            }
+            Some(Course::Succeeded) => Condition::Running,
+            None => Condition::Absent,
+        }
     }
 
     /// Its process.
@@ -180,7 +194,7 @@ impl Gateways {
     }
 
     /// Puts settings in force, checked as far as that can be: its log files are open and its program is there. Whether its
-    /// process has to be started is the caller's to see by `condition`.
+    /// process has to be started is the caller's to see by `condition`. A new one has these `doors`.
     ///
     /// # Errors
     /// A sentence; everything is as it was.
@@ -189,7 +203,7 @@ impl Gateways {
         settings: &Arc<Pool>,
         options: &Options,
         generation: Generation,
-        start_time: i64,
+        (doors, start_time): (Doors, i64),
     ) -> Result<(), String> {
         const LOGS: usize = 2;
         let most = MAX_DESCRIPTORS - LOGS;
@@ -215,15 +229,17 @@ impl Gateways {
                 }
             }
             None => {
+                let past = self.past.remove(&settings.name).unwrap_or_default();
                 let gateway = Gateway {
                     logs,
                     facts: Facts::default(),
-                    memory_peak: 0,
-                    start_time,
+                    memory_peak: past.memory_peak,
+                    start_time: past.start_time.unwrap_or(start_time),
                     generation,
                     state: AT_ONCE,
+                    doors,
                     successor: None,
-                    undelivered: Undelivered::default(),
+                    undelivered: Undelivered { counts: past.counts, ..Undelivered::default() },
                     delay: Duration::ZERO,
                     settings: Arc::clone(&settings),
                 };
@@ -273,11 +289,11 @@ impl Gateways {
         // No worker is left: what still waits is refused now.
         self.stop(pool, Duration::ZERO);
         self.tell(pool, &ToGateway::Shut);
-        let Some(gateway) = self.pools.remove(pool) else { return Vec::new() };
-        let mut left: Vec<u64> = self.leave(gateway.state).into_iter().collect();
-        if let Some(successor) = gateway.successor {
-            successor.kill();
-            left.extend(self.leave(State::Stopping(successor)));
+        self.past.remove(pool);
+        let mut left = Vec::new();
+        if let Some(gateway) = self.pools.remove(pool) {
+            left.extend(self.leave(gateway.state));
+            left.extend(self.leave_unwanted(gateway.successor));
         }
         let handing: Vec<u64> =
             self.handing.iter().filter(|(_, one)| one.pool == *pool).map(|(n, _)| *n).collect();
@@ -287,6 +303,12 @@ impl Gateways {
             }
         }
         left
+    }
+
+    fn leave_unwanted(&mut self, successor: Option<Process>) -> Option<u64> {
+        let successor = successor?;
+        successor.kill();
+        self.leave(State::Stopping(successor))
     }
 
     fn leave(&mut self, state: State) -> Option<u64> {

@@ -86,7 +86,8 @@ impl Inquiries {
 impl Master {
     /// Answers a client that asks for the status of a pool or of all, after their gateways have been asked.
     pub(super) fn inquire(&mut self, client: u64, pool: Option<PoolName>, ticket: Ticket) {
-        let wanted = self.gateways.pools().filter(|name| pool.as_ref().is_none_or(|pool| pool == *name));
+        let served = self.gateways.served();
+        let wanted = served.iter().filter(|name| pool.as_ref().is_none_or(|pool| pool == *name));
         let asked: Vec<(PoolName, u64)> = wanted
             .flat_map(|name| self.gateways.witnesses(name).into_iter().map(|number| (name.clone(), number)))
             .collect();

@@ -207,6 +207,21 @@ impl Listeners {
         }
     }
 
+    /// Lets nobody connect any more where none of these generations listens; whoever has can still be accepted.
+    pub fn withdraw_others(&self, pool: &PoolName, generations: &[Generation]) {
+        for entry in self.entries(pool).iter().filter(|entry| !entry.is_wanted_by_any(generations)) {
+            if let Err(error) = entry.listener.withdraw() {
+                log::warn!("[pool {pool}] {error}");
+            }
+        }
+    }
+
+    /// The sockets that any of these generations wants.
+    pub fn wanted_by(&self, pool: &PoolName, generations: &[Generation]) -> impl Iterator<Item = &Listener> {
+        let wanted = self.entries(pool).iter().filter(|entry| entry.is_wanted_by_any(generations));
+        wanted.map(|entry| &entry.listener)
+    }
+
     /// Closes every socket of the pool.
     pub fn close(&mut self, pool: &PoolName) {
         for entry in self.pools.remove(pool).unwrap_or_default() {
@@ -234,8 +249,7 @@ impl Listeners {
         pool: &PoolName,
         generation: Generation,
     ) -> impl Iterator<Item = (ListenerId, &Listener)> {
-        let entries = self.pools.get(pool).map(Vec::as_slice).unwrap_or_default();
-        entries
+        self.entries(pool)
             .iter()
             .filter(move |entry| entry.wanted_by.contains(&generation))
             .map(|entry| (entry.id, &entry.listener))
@@ -249,12 +263,21 @@ impl Listeners {
 
     /// Every open socket of the pool with its number.
     pub fn with_ids(&self, pool: &PoolName) -> impl Iterator<Item = (ListenerId, &Listener)> {
-        let entries = self.pools.get(pool).map(Vec::as_slice).unwrap_or_default();
-        entries.iter().map(|entry| (entry.id, &entry.listener))
+        self.entries(pool).iter().map(|entry| (entry.id, &entry.listener))
     }
 
     /// Every open socket of the pool.
     pub fn all(&self, pool: &PoolName) -> impl Iterator<Item = &Listener> {
-        self.pools.get(pool).map(Vec::as_slice).unwrap_or_default().iter().map(|entry| &entry.listener)
+        self.entries(pool).iter().map(|entry| &entry.listener)
+    }
+
+    fn entries(&self, pool: &PoolName) -> &[Entry] {
+        self.pools.get(pool).map(Vec::as_slice).unwrap_or_default()
+    }
+}
+
+impl Entry {
+    fn is_wanted_by_any(&self, generations: &[Generation]) -> bool {
+        generations.iter().any(|generation| self.wanted_by.contains(generation))
     }
 }

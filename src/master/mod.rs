@@ -14,6 +14,7 @@ mod globals;
 mod inquiries;
 mod listeners;
 mod orphans;
+mod passage;
 mod pid_file;
 mod program;
 mod reload;
@@ -52,6 +53,7 @@ use self::globals::PidFiles;
 use self::inquiries::Inquiries;
 use self::listeners::Listeners;
 use self::orphans::Strangers;
+use self::passage::Awaited;
 use self::program::Program;
 use self::run::{Farewell, Timer};
 use self::service::Service;
@@ -89,6 +91,7 @@ struct Master {
     ears: Ears,
     slots: Slots,
     gateways: Gateways,
+    awaited: Awaited,
     inquiries: Inquiries,
     /// Gateways are to be told new numbers, soon.
     facts_due: bool,

@@ -2,23 +2,20 @@
 //! events. Only pools with `dispatch = "gateway"` come here.
 
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::Master;
-use super::gateways::{Condition, End, Gateways, PATIENCE, Role, Said, World, facts};
-use super::listeners::Listeners;
+use super::gateways::{Condition, End, PATIENCE, Role, Said, World, facts};
+use super::passage::doors_of;
 use super::run::Timer;
 use super::seats::Seat;
 use super::slots::Stage;
 use super::spawning::Pipe;
-use crate::config::model::{Dispatch, Pool};
 use crate::event;
 use crate::event::token::Token;
 use crate::ids::{ExitStatus, Generation, Pid, PoolName, SlotId, WorkerId};
 use crate::log::capture::{Capture, Form, Limits, Source, Stream};
 use crate::os::activity::{self, Observer, Way};
-use crate::os::socket::Listener;
 use crate::os::{clock, inspect};
 use crate::policy::Wear;
 use crate::supervise::event::{Event, WorkerCommand};
@@ -28,51 +25,13 @@ use crate::wire::gateway::{FromGateway, Past, Rest, Sight, TakenBack, ToGateway,
 const FACTS_PAUSE: Duration = Duration::from_millis(100);
 
 impl Master {
-    /// Puts a generation's settings in force as far as its gateway is concerned: its sockets are open.
-    ///
-    /// # Errors
-    /// A sentence; what was in force stays.
-    pub(super) fn route(&mut self, settings: &Arc<Pool>, generation: Generation) -> Result<(), String> {
-        let pool = &settings.name;
-        self.refuse_mixture(settings)?;
-        let Dispatch::Gateway(options) = &settings.dispatch else {
-            self.close_gateway(pool);
-            return Ok(());
-        };
-        self.slots.open(pool)?;
-        self.gateways.adopt(settings, options, generation, clock::wall().seconds)?;
-        if self.gateways.condition(pool) != Condition::Running {
-            return self.start_gateway(pool);
-        }
-        self.gateways.tell_settings(pool, &doors(&self.listeners, &self.gateways, pool));
-        Ok(())
-    }
-
     /// A generation is over: its sockets are closed that no other wants, and its gateway takes in who waits there.
     pub(super) fn release(&mut self, pool: &PoolName, generation: Generation) {
         let before = self.listeners.all(pool).count();
         self.listeners.release(pool, generation);
         if self.listeners.all(pool).count() < before && self.gateways.condition(pool) == Condition::Running {
-            self.gateways.tell_settings(pool, &doors(&self.listeners, &self.gateways, pool));
+            self.gateways.tell_settings(pool, &doors_of(&self.listeners, &self.gateways, pool));
         }
-    }
-
-    /// A gateway needs the pool's sockets not to block, and workers need them to: both at once would hang the one and end
-    /// the others, as that is a property of the socket and not of a descriptor.
-    fn refuse_mixture(&self, settings: &Pool) -> Result<(), String> {
-        let is_other = |seat: Seat| match (seat, &settings.dispatch) {
-            (Seat::Shared(_), Dispatch::Gateway(_)) | (Seat::Slot(_), Dispatch::Direct) => true,
-            (Seat::Shared(_), Dispatch::Direct) | (Seat::Slot(_), Dispatch::Gateway(_)) => false,
-        };
-        if !self.workers.of(&settings.name).any(|worker| is_other(worker.seat)) {
-            return Ok(());
-        }
-        let name = &settings.name;
-        Err(format!(
-            "dispatch = \"{}\" cannot be put in force while its old workers run; \
-             use 'fpmctl stop {name}', 'fpmctl reload {name}' and 'fpmctl start {name}'",
-            settings.dispatch.as_str()
-        ))
     }
 
     /// Starts what is due, now and later.
@@ -81,16 +40,17 @@ impl Master {
             if let Err(reason) = self.start_gateway(&pool) {
                 log::error!("[pool {pool}] {reason}");
                 self.gateways.rest(&pool, clock::monotonic());
+                self.resume_listening(&pool);
             }
         }
         self.timers.set(Timer::Gateways, self.gateways.next_start());
     }
 
-    fn start_gateway(&mut self, pool: &PoolName) -> Result<(), String> {
+    pub(super) fn start_gateway(&mut self, pool: &PoolName) -> Result<(), String> {
         let log = Pipe::open()?;
         let (number, pid) = self.gateways.start(pool, &mut self.cgroups, &log)?;
         self.watch_gateway(pool, number, pid, log)?;
-        let listeners = doors(&self.listeners, &self.gateways, pool);
+        let listeners = doors_of(&self.listeners, &self.gateways, pool);
         self.gateways.tell_everything(pool, &World { listeners, slots: &self.slots });
         self.warm_up_again(pool);
         Ok(())
@@ -169,8 +129,7 @@ impl Master {
         descriptors: Vec<OwnedFd>,
     ) {
         match message {
-            FromGateway::Ready { version: VERSION } if role == Role::Successor => self.succeed(pool),
-            FromGateway::Ready { version: VERSION } => log::debug!("[pool {pool}] gateway is ready"),
+            FromGateway::Ready { version: VERSION } => self.on_gateway_ready(pool, number, role),
             FromGateway::Ready { version } => {
                 log::error!("[pool {pool}] its gateway speaks version {version}, not {VERSION}; killing it");
                 self.gateways.kill_process(number);
@@ -219,6 +178,15 @@ impl Master {
             FromGateway::QueueServed => self.on_queue_served(pool, number, role),
             FromGateway::Stopped => log::debug!("[pool {pool}] gateway has served what it had"),
         }
+    }
+
+    fn on_gateway_ready(&mut self, pool: &PoolName, number: u64, role: Role) {
+        self.gateways.note_ready(number);
+        match role {
+            Role::Successor => self.succeed(pool),
+            Role::Current | Role::Handing => log::debug!("[pool {pool}] gateway is ready"),
+        }
+        self.resume_listening(pool);
     }
 
     /// Nobody whom a stop has found waits any more: nobody else can come, and who did meanwhile is taken in.
@@ -328,6 +296,7 @@ impl Master {
             }
             End::Lost => {
                 self.start_gateways();
+                pool.iter().for_each(|pool| self.resume_listening(pool));
                 true
             }
             End::HandedOver { pool, workers } => {
@@ -336,6 +305,7 @@ impl Master {
             }
             End::Heirless { pool, why } => {
                 self.on_succession(&pool, Err(why));
+                self.resume_listening(&pool);
                 true
             }
         }
@@ -365,21 +335,6 @@ impl Master {
             }
         }
     }
-}
-
-/// Where a pool's gateway listens: on the sockets of its settings, and on those that only older workers' settings name, for
-/// as long as these workers are there.
-pub(super) fn doors<'a>(listeners: &'a Listeners, gateways: &Gateways, pool: &PoolName) -> Vec<&'a Listener> {
-    let newest = gateways.generation(pool);
-    let wanted = newest.map(|generation| listeners.of(pool, generation)).into_iter().flatten();
-    let mut doors: Vec<&Listener> = wanted.map(|(_, listener)| listener).collect();
-    let named = doors.len();
-    for listener in listeners.all(pool) {
-        if !doors[..named].iter().any(|door| std::ptr::eq(*door, listener)) {
-            doors.push(listener);
-        }
-    }
-    doors
 }
 
 /// What a worker's process is doing. The place to ask for a stack trace, too: nobody makes one so far.

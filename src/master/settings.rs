@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 pub use self::written::Written;
-use crate::config::model::Pool;
+use crate::config::model::{Dispatch, Pool};
 use crate::ids::{Generation, PoolName};
 
 /// Settings by pool and generation.
@@ -78,6 +78,22 @@ impl Settings {
     /// The newest generation that runs.
     pub fn generation(&self, name: &PoolName) -> Option<Generation> {
         self.range(name).next_back().map(|((_, generation), _)| *generation)
+    }
+
+    /// The generations that run with `dispatch = "direct"`.
+    pub fn direct(&self, name: &PoolName) -> Vec<Generation> {
+        let direct = self.range(name).filter(|(_, pool)| pool.dispatch == Dispatch::Direct);
+        direct.map(|((_, generation), _)| *generation).collect()
+    }
+
+    /// Whether there is such a one.
+    pub fn has_direct(&self, name: &PoolName) -> bool {
+        !self.direct(name).is_empty()
+    }
+
+    /// Whether there is one that has a gateway.
+    pub fn has_gateway(&self, name: &PoolName) -> bool {
+        self.range(name).any(|(_, pool)| pool.dispatch != Dispatch::Direct)
     }
 
     /// The settings of a generation that was seen before.

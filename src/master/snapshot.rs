@@ -48,10 +48,12 @@ impl Master {
     }
 
     fn pool_snapshot(&mut self, view: PoolView, now: Moment, report: Option<&Report>) -> PoolSnapshot {
-        let settings = self.settings.current(&view.name);
-        let seen = match settings.as_ref().map(|pool| &pool.dispatch) {
-            Some(Dispatch::Gateway(_)) => self.reported(&view, report),
-            Some(Dispatch::Direct) | None => self.observed(&view),
+        let in_force = self.settings.of(&view.name, view.generation);
+        let settings = in_force.or_else(|| self.settings.current(&view.name));
+        let seen = if self.settings.has_gateway(&view.name) {
+            self.reported(&view, report)
+        } else {
+            self.observed(&view)
         };
         let workers: Vec<WorkerSnapshot> = view
             .workers
@@ -116,22 +118,28 @@ impl Master {
 
     /// The workers as their gateway knows them; one that was not let in yet is looked at.
     fn reported(&mut self, view: &PoolView, report: Option<&Report>) -> Seen {
-        let Some(report) = report else {
-            let workers = view.workers.iter().map(|_| SeenWorker::default()).collect();
-            return Seen { method: NO_ANSWER, workers };
-        };
+        let reports = report.map(|report| report.workers.as_slice());
         let known: HashMap<WorkerId, &WorkerReport> =
-            report.workers.iter().map(|worker| (worker.worker, worker)).collect();
+            reports.unwrap_or_default().iter().map(|worker| (worker.worker, worker)).collect();
         let workers = view.workers.iter().map(|worker| match known.get(&worker.id) {
             Some(known) => SeenWorker::from(*known),
+            None if report.is_none() && self.on_slot(worker.id).is_some() => SeenWorker::default(),
             None => SeenWorker::from(self.look(worker.id, worker.pid)),
         });
-        Seen { method: EXACT, workers: workers.collect() }
+        let workers = workers.collect();
+        let method = match (report, self.settings.has_direct(&view.name)) {
+            (None, _) => NO_ANSWER,
+            (Some(_), false) => EXACT,
+            (Some(_), true) => IN_PART,
+        };
+        Seen { method, workers }
     }
 }
 
 /// How the activity of workers is known that a gateway gives their requests.
 const EXACT: &str = "exact, by the gateway";
+/// And while others accept by themselves: `dispatch` has been changed.
+const IN_PART: &str = "exact, by the gateway, of its workers; others are seen from outside";
 /// Why a pool is backing off whose workers are well.
 const NO_GATEWAY: &str = "its gateway keeps ending; the log says how";
 /// And where it does not say so in time.

@@ -19,6 +19,7 @@ use super::globals::PidFiles;
 use super::inquiries::Inquiries;
 use super::listeners::Listeners;
 use super::orphans::Strangers;
+use super::passage::Awaited;
 use super::pid_file::PidFileError;
 use super::run::{Farewell, signals};
 use super::service::Service;
@@ -306,6 +307,7 @@ fn bring_up(
         programs: HashMap::new(),
         open_files,
         workers: Workers::default(),
+        awaited: Awaited::new(),
         warming: Warming::new(),
         strangers: Strangers::note(),
         cgroups: Cgroups::new(),

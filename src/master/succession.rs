@@ -4,13 +4,15 @@
 use std::collections::BTreeMap;
 
 use super::Master;
-use super::gateways::World;
-use super::routing::doors;
+use super::gateways::{Condition, World};
+use super::passage::doors_of;
 use super::run::Timer;
 use super::slots::Stage;
 use super::spawning::Pipe;
 use super::upgrade::{Succession, Upgrade};
 use crate::ids::{PoolName, SlotId, WorkerId};
+use crate::os::clock;
+use crate::supervise::event::Event;
 use crate::wire::gateway::{Past, ToGateway};
 
 impl Master {
@@ -19,21 +21,15 @@ impl Master {
         let log = Pipe::open()?;
         let (number, pid) = self.gateways.start_successor(pool, &mut self.cgroups, &log)?;
         self.watch_gateway(pool, number, pid, log)?;
-        self.gateways.tell_successor(pool, &doors(&self.listeners, &self.gateways, pool));
+        self.gateways.tell_successor(pool, &doors_of(&self.listeners, &self.gateways, pool));
         Ok(())
     }
 
     /// It serves: from now on it is the gateway, and gets from the one before what that has no need of.
     pub(super) fn succeed(&mut self, pool: &PoolName) {
-        let known = |stage| match stage {
-            Stage::Admitted { .. } | Stage::Draining { .. } => true,
-            Stage::Starting | Stage::Drained => false,
-        };
-        let occupants = self.slots.of(pool).filter_map(|(_, _, occupant)| occupant.copied());
-        let with_it = occupants.filter(|occupant| known(occupant.stage)).map(|occupant| occupant.worker);
-        let with_it = with_it.filter(|worker| !self.gateways.is_kept(pool, *worker)).collect();
+        let with_it = self.workers_with_gateway(pool);
         self.gateways.succeed(pool, with_it);
-        let listeners = doors(&self.listeners, &self.gateways, pool);
+        let listeners = doors_of(&self.listeners, &self.gateways, pool);
         self.gateways.tell_everything(pool, &World { listeners, slots: &self.slots });
         log::info!("[pool {pool}] a new gateway serves, the one before hands over");
         self.on_succession(pool, Ok(()));
@@ -71,6 +67,10 @@ impl Master {
         }
         for (slot, worker, requests) in places {
             self.on_released(pool, 0, slot, worker, Past::Orphaned(requests));
+            if self.gateways.condition(pool) == Condition::Absent {
+                // Nobody will have a request for it.
+                self.supervisor.handle(clock::monotonic(), Event::Drained { worker });
+            }
         }
     }
 

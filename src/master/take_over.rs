@@ -14,6 +14,7 @@ use super::gateways::{self, Gateways};
 use super::globals::PidFiles;
 use super::inquiries::Inquiries;
 use super::listeners::Listeners;
+use super::passage::Awaited;
 use super::run::{Farewell, Timer};
 use super::service::Service;
 use super::settings::Settings;
@@ -124,6 +125,7 @@ fn rebuild(state: State, log: Option<std::os::fd::OwnedFd>) -> Result<Master, St
         own_path: state.own_path,
         pid_files: PidFiles::claim(state.pid_files),
         programs: programs.collect(),
+        awaited: Awaited::new(),
         warming: state.warming,
         upgrade: Upgrade::None,
         global,

@@ -10,8 +10,8 @@ use crate::ids::{Pid, WorkerId};
 use crate::os::{clock, procfs};
 use crate::policy::Wear;
 use crate::status::snapshot::Activity;
-use crate::supervise::WorkerState;
 use crate::supervise::event::{Event, WorkerCommand};
+use crate::supervise::{WorkerState, WorkerView};
 
 /// Between two looks.
 const PAUSE: Duration = Duration::from_secs(5);
@@ -42,7 +42,10 @@ impl Master {
         for view in self.supervisor.pools() {
             let settings = self.settings.current(&view.name);
             let Some(most) = settings.as_deref().and_then(limit) else { continue };
-            let running = view.workers.iter().filter(|worker| worker.state == WorkerState::Running);
+            // A gateway weighs those that it has.
+            let is_ours = |worker: &&WorkerView| self.on_slot(worker.id).is_none();
+            let running =
+                view.workers.iter().filter(|worker| worker.state == WorkerState::Running).filter(is_ours);
             limited.extend(running.map(|worker| (worker.id, worker.pid, most)));
         }
         limited

@@ -77,11 +77,6 @@ impl Workers {
         self.by_pid.get(&pid).copied()
     }
 
-    /// The pool's workers.
-    pub fn of(&self, pool: &PoolName) -> impl Iterator<Item = &Worker> {
-        self.alive.values().filter(move |worker| worker.pool == *pool)
-    }
-
     /// The pool's workers with their processes.
     pub fn named(&self, pool: &PoolName) -> impl Iterator<Item = (WorkerId, Pid)> {
         let alive = self.alive.iter().filter(move |(_, worker)| worker.pool == *pool);

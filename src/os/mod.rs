@@ -4,6 +4,7 @@
 pub mod accept;
 pub mod acl;
 pub mod activity;
+pub mod alarm;
 pub mod aside;
 pub mod cgroup;
 pub mod clock;

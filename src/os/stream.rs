@@ -6,9 +6,12 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::path::Path;
 
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
     self as sys, AddressFamily, MsgFlags, Shutdown, SockFlag, SockType, SockaddrStorage, UnixAddr, sockopt,
 };
+
+use super::alarm;
 
 /// A connected stream socket, non-blocking and close-on-exec. Dropping it closes it.
 #[derive(Debug)]
@@ -34,6 +37,22 @@ impl Stream {
         let raw = sys::accept4(listener.as_raw_fd(), flags)?;
         // SAFETY: the kernel has just made this descriptor for us, and nobody else knows its number.
         Ok(Stream(unsafe { OwnedFd::from_raw_fd(raw) }))
+    }
+
+    /// Takes the next connection off a listening socket on which others accept as well, and which waits for them: that
+    /// belongs to the socket and not to a descriptor, so that it must not be changed for us.
+    ///
+    /// # Errors
+    /// As `accept`; `EAGAIN` too where somebody else was quicker.
+    pub fn accept_beside_others(listener: BorrowedFd<'_>) -> Result<Stream, Errno> {
+        let mut seen = [PollFd::new(listener, PollFlags::POLLIN)];
+        if poll(&mut seen, PollTimeout::ZERO)? == 0 {
+            return Err(Errno::EAGAIN);
+        }
+        alarm::briefly(|| Stream::accept(listener)).map_err(|errno| match errno {
+            Errno::EINTR => Errno::EAGAIN,
+            errno => errno,
+        })
     }
 
     /// Connects to a listening Unix socket, at once or not at all.
@@ -120,15 +139,21 @@ impl AsFd for Stream {
     }
 }
 
-/// Makes an inherited listening socket ready for `Stream::accept`: non-blocking; and over TCP without Nagle's delay, which
-/// accepted connections inherit (tcp(7)). Returns whether it is TCP.
+/// Makes an inherited listening socket ready for `Stream::accept`: non-blocking, and as `prepare_shared_listener` does.
 ///
 /// # Errors
 /// It is no descriptor.
 pub fn prepare_listener(listener: BorrowedFd<'_>) -> Result<bool, Errno> {
-    use nix::fcntl::{FcntlArg, OFlag, fcntl};
-    let flags = OFlag::from_bits_retain(fcntl(listener, FcntlArg::F_GETFL)?);
-    fcntl(listener, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
+    make_non_blocking(listener)?;
+    prepare_shared_listener(listener)
+}
+
+/// Makes an inherited listening socket ready for either way to accept: over TCP without Nagle's delay, which accepted
+/// connections inherit (tcp(7)). Returns whether it is TCP.
+///
+/// # Errors
+/// It is no descriptor.
+pub fn prepare_shared_listener(listener: BorrowedFd<'_>) -> Result<bool, Errno> {
     let storage: SockaddrStorage = sys::getsockname(listener.as_raw_fd())?;
     let tcp = inet(&storage).is_some();
     if tcp {
@@ -224,6 +249,21 @@ mod tests {
         drop(client);
         assert_eq!(server.presence(), Presence::Gone);
         assert_eq!(server.write(b"x"), Err(Errno::EPIPE));
+        std::fs::remove_file(path).unwrap();
+    }
+
+    #[test]
+    fn a_socket_that_waits_is_shared_without_waiting() {
+        let (listener, path) = unix();
+        let fd = listener.as_fd();
+        listener.set_nonblocking(false).unwrap();
+        assert_eq!(Stream::accept_beside_others(fd).err(), Some(Errno::EAGAIN));
+        let client = Stream::connect(&path).unwrap();
+        let server = Stream::accept_beside_others(fd).unwrap();
+        client.write(b"abc").unwrap();
+        assert_eq!(server.read(&mut [0; 8]), Ok(3));
+        // The connection is another one's after the look that has shown it.
+        assert_eq!(alarm::briefly(|| Stream::accept(fd)).err(), Some(Errno::EINTR));
         std::fs::remove_file(path).unwrap();
     }
 

@@ -109,6 +109,20 @@ pub enum Action {
         /// What waits longer is refused.
         within: Duration,
     },
+    /// The new generation, whose requests come through a gateway, can serve: its gateway accepts on the pool's sockets from
+    /// now on, beside the workers of the one before, which did so alone.
+    OpenIntake {
+        /// Which pool.
+        pool: PoolName,
+    },
+    /// The workers of the pool accept by themselves, and its gateway no more: it serves what it has, with the workers that it
+    /// has, which go on until it has done so.
+    PassIntake {
+        /// Which pool.
+        pool: PoolName,
+        /// What waits longer is refused.
+        within: Duration,
+    },
     /// SIGKILL whatever the pool's former workers left behind: orphans, sessions, cgroup.
     KillLeftovers {
         /// Which pool.

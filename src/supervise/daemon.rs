@@ -11,7 +11,7 @@ use crate::status::snapshot::Activity;
 
 use super::action::Action;
 use super::effects::{Effects, JobId};
-use super::event::{Event, PoolCommand, PoolPlan, WorkerCommand};
+use super::event::{Event, Intake, PoolCommand, PoolPlan, WorkerCommand};
 use super::pool::{After, Pool, State};
 use super::view::{DaemonState, PoolView};
 
@@ -167,6 +167,11 @@ impl Supervisor {
     /// Every pool, in the order of their names.
     pub fn pools(&self) -> impl Iterator<Item = PoolView> + '_ {
         self.pools.values().map(Pool::view)
+    }
+
+    /// How requests come to the workers of the generation in force.
+    pub fn intake(&self, pool: &PoolName) -> Option<Intake> {
+        self.pools.get(pool).map(|pool| pool.current.plan.intake)
     }
 
     /// The living worker with this process.

@@ -87,6 +87,11 @@ impl Follow {
         }
     }
 
+    /// Whoever was asked something will not answer: others take requests in from now on.
+    pub(super) fn ask_nobody(&mut self) {
+        self.asked = Question::None;
+    }
+
     /// One worker is ready, so long after it was asked for.
     pub(super) fn ready(&mut self, took: Duration) {
         self.scaling.ready(took);
@@ -197,6 +202,8 @@ impl Pool {
     /// Takes in what was seen or heard of the demand.
     pub(super) fn hear(&mut self, now: Moment, news: News, out: &mut Effects) {
         match news {
+            // Before a gateway is in force nobody but itself knows what it has.
+            News::Load(_) if !self.current.has_gateway() => {}
             News::Load(load) => self.loaded(now, load, out),
             News::Works => self.works(now, out),
             News::Released => self.released(now),

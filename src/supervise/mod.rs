@@ -2,7 +2,7 @@
 //!
 //! Owns every decision about the life of pools and workers; the master does what is decided and says what came of it.
 //! `daemon` is the whole, `homes` how it reaches a pool, `pool` one pool's life, `staff` its numbers, `starts` and `ends` what its workers go
-//! through, `reload` the exchange of generations, `amend` new settings without one, `stop` the way to a pool's end,
+//! through, `reload` the exchange of generations, `passage` one that changes the way of requests, `amend` new settings without one, `stop` the way to a pool's end,
 //! `waits` the clients that wait, `leave` and `wear` how and why a worker goes that could serve on, `demand` the pools that
 //! follow it and `ear` how it is noticed from outside, `gateway` what is different where requests come through one, `warm`
 //! what it takes to warm up, `worker` one worker and `watch` the looks at it.
@@ -20,6 +20,7 @@ mod ends;
 mod gateway;
 mod homes;
 mod leave;
+mod passage;
 mod pool;
 mod reload;
 mod staff;

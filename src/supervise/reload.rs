@@ -19,6 +19,7 @@ use crate::policy::backoff::QUICK;
 
 use super::effects::{Effects, JobId};
 use super::event::PoolPlan;
+use super::passage::Passage;
 use super::pool::{Due, Pool};
 use super::staff::Tally;
 use super::waits::Wait;
@@ -53,6 +54,11 @@ enum Phase {
 impl Exchange {
     pub(super) fn edition(&self) -> &Rc<Edition> {
         &self.edition
+    }
+
+    /// Whether its first workers were ready.
+    pub(super) fn is_proven(&self) -> bool {
+        matches!(self.phase, Phase::Proven { .. })
     }
 
     pub(super) fn scale(&self) -> Option<u32> {
@@ -103,7 +109,9 @@ impl Pool {
         let current = Rc::clone(&self.current);
         self.dress(&current);
         let mut others = self.others_than(current.generation);
-        if exchange.released > 0 {
+        if self.passage(&exchange) == Passage::ToGateway {
+            self.pass_intake(&exchange.edition.plan, out);
+        } else if exchange.released > 0 {
             others.retain(|id| !self.workers.get_mut(id).is_some_and(Worker::retire_if_ready));
         }
         self.drain_all(now, &others, out);
@@ -114,9 +122,13 @@ impl Pool {
         let Some(exchange) = self.exchange.take() else { return };
         let reason = "superseded by a later reload";
         out.settle(exchange.job, Err(format!("cannot reload pool {}: {reason}", self.name)));
+        let passes_on = self.passage(&exchange) == Passage::ToGateway;
+        if passes_on {
+            self.pass_intake(&exchange.edition.plan, out);
+        }
         let is_surplus = |worker: &&Worker| {
-            worker.generation() == exchange.edition.generation
-                && (exchange.released == 0 || matches!(worker.duty, Duty::Joining(_)))
+            let serves_on = exchange.released > 0 && !passes_on && !matches!(worker.duty, Duty::Joining(_));
+            worker.generation() == exchange.edition.generation && !serves_on
         };
         let surplus: Vec<WorkerId> =
             self.workers.values().filter(is_surplus).map(|worker| worker.id).collect();
@@ -176,17 +188,15 @@ impl Pool {
 
     /// Lets an old worker go for each new one that is ready; the first of them all at once, as a proof.
     fn make_way(&mut self, now: Moment, tally: &Tally, out: &mut Effects) {
-        let Some(exchange) = &mut self.exchange else { return };
-        if let Phase::Proving { failures } = exchange.phase
-            && tally.candidates > 0
-            && tally.candidates == tally.candidates_ready
-        {
-            exchange.phase = Phase::Proven { failures };
+        if tally.candidates > 0 && tally.candidates == tally.candidates_ready {
+            self.prove(out);
         }
-        if !matches!(exchange.phase, Phase::Proven { .. }) {
-            return;
-        }
-        let leave = tally.candidates_ready.saturating_sub(exchange.released);
+        let has_passed_on = self.has_passed_on();
+        let Some(exchange) = self.exchange.as_mut().filter(|exchange| exchange.is_proven()) else { return };
+        let leave = match has_passed_on {
+            true => tally.in_service,
+            false => tally.candidates_ready.saturating_sub(exchange.released),
+        };
         exchange.released += leave;
         let next = exchange.edition.generation;
         let serves = |worker: &&Worker| {
@@ -196,6 +206,16 @@ impl Pool {
         let old: Vec<WorkerId> =
             self.workers.values().filter(serves).map(|worker| worker.id).take(leave).collect();
         self.drain_all(now, &old, out);
+    }
+
+    /// The first new workers are ready.
+    fn prove(&mut self, out: &mut Effects) {
+        let Some(exchange) = &mut self.exchange else { return };
+        let Phase::Proving { failures } = exchange.phase else { return };
+        exchange.phase = Phase::Proven { failures };
+        if self.has_passed_on() {
+            self.open_intake(out);
+        }
     }
 
     /// Tells all pools how many processes this one has beyond those that it should have.
@@ -274,7 +294,16 @@ impl Pool {
     }
 
     fn switch(&mut self, now: Moment, out: &mut Effects) {
+        self.prove(out);
         let Some(exchange) = self.exchange.take() else { return };
+        match self.passage(&exchange) {
+            Passage::None => {}
+            Passage::ToGateway => self.follow.ask_nobody(),
+            Passage::ToWorkers => {
+                self.follow.ask_nobody();
+                self.pass_intake(&self.current.plan, out);
+            }
+        }
         self.current = exchange.edition;
         self.scale = exchange.scale;
         self.hunt = None;

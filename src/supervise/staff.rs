@@ -88,6 +88,9 @@ impl Pool {
 
     /// Brings the numbers to where they should be, as far as that is possible now.
     pub(super) fn level(&mut self, now: Moment, out: &mut Effects) {
+        if self.has_passed_on() {
+            return;
+        }
         if self.follows_demand() {
             self.hunt = None;
             return self.follow(now, out);
@@ -134,7 +137,7 @@ impl Pool {
 
     /// Starts one worker in place of one that ended for a reason that the back-off has nothing to do with.
     pub(super) fn replace(&mut self, now: Moment, out: &mut Effects) {
-        if !matches!(self.state, State::Serving) {
+        if !matches!(self.state, State::Serving) || self.has_passed_on() {
             return;
         }
         if self.follows_demand() {

@@ -13,7 +13,7 @@ use crate::policy::Wear;
 
 pub use super::facts::{Facts, Sight};
 pub use super::report::{Load, Report, WorkerReport};
-pub use super::settings::Settings;
+pub use super::settings::{Company, Settings};
 
 /// Raised when a message changes its meaning.
 pub const VERSION: u32 = 2;
@@ -159,6 +159,12 @@ pub enum ToGateway {
     },
     /// Nobody can connect any more: accept whoever has, serve them, then `Stopped`.
     Shut,
+    /// Workers accept by themselves from now on: accept no more connections, serve those that are there, what waits for a
+    /// worker until the deadline, then `Stopped`; tell what was counted (`Counts`), now and at the end.
+    RunOut {
+        /// How long the queue may take.
+        within: Duration,
+    },
 }
 
 /// From the gateway.

@@ -21,6 +21,9 @@ pub struct Settings {
     pub spare: Option<u32>,
     /// Addresses of the listening sockets, as the status shows them.
     pub listeners: Vec<String>,
+    /// Who accepts there.
+    #[serde(default)]
+    pub company: Company,
     /// Requests that one worker serves at once, at least 1.
     pub concurrency: u32,
     /// Requests that may wait for a worker; one more is answered with a 503.
@@ -72,6 +75,17 @@ pub struct Settings {
     pub decorate_output: bool,
     /// Start of the pool, seconds since the epoch.
     pub start_time: i64,
+}
+
+/// Who accepts on a pool's sockets.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Company {
+    /// The gateway alone.
+    #[default]
+    Alone,
+    /// Workers of another generation as well, which need sockets that wait.
+    Workers,
 }
 
 /// What fpmd before this setting means.

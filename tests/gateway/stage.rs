@@ -50,6 +50,7 @@ pub fn settings() -> Settings {
         pool: PoolName::new("www").unwrap(),
         process_manager: "static".into(),
         listeners: vec!["test".into()],
+        company: Default::default(),
         concurrency: 1,
         queue_limit: 1000,
         queue_timeout: None,

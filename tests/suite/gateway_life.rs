@@ -285,31 +285,6 @@ fn new_settings_reach_the_gateway() {
 }
 
 #[test]
-fn a_changed_dispatch_takes_a_stop_and_says_so() {
-    let direct = || Pool::new("www", &workers::php()).dispatch(Dispatch::Direct);
-    let mut fpmd = serving(Rig::new().pool(routed("www", &workers::php())).expect("cannot be put in force"));
-    fpmd.descriptors_may_change();
-    for (pool, wanted) in [(direct(), "direct"), (routed("www", &workers::php()), "gateway")] {
-        let before = fpmd.workers("www");
-        fpmd.rewrite(&[pool]);
-        let ran = fpmd.ctl(&["reload"]);
-        assert_eq!(ran.code, Some(1), "{ran:?}");
-        assert!(
-            ran.err.contains("use 'fpmctl stop www', 'fpmctl reload www' and 'fpmctl start www'"),
-            "{ran:?}"
-        );
-        assert_eq!(fpmd.workers("www"), before);
-        good(fpmd.address("www").get("/pid")).unwrap();
-        for words in [["stop", "www"], ["reload", "www"], ["start", "www"]] {
-            fpmd.ctl_done(&words);
-        }
-        assert_eq!(fpmd.pool("www").dispatch, wanted);
-        good(fpmd.address("www").get("/pid")).unwrap();
-    }
-    fpmd.finish();
-}
-
-#[test]
 fn log_files_are_reopened_after_a_rotation() {
     let fpmd = serving(Rig::new().pool(
         routed("www", &workers::php()).key("access_log", "\"{dir}/access\"").key("access_format", "\"%r\""),

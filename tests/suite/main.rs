@@ -8,6 +8,7 @@ mod bad_input;
 mod cgroups;
 mod completion;
 mod ctl;
+mod dispatch;
 mod environment;
 mod finishing;
 mod first_run;

@@ -36,6 +36,8 @@ pub struct Process {
     pub report: Option<ReportPipe>,
     /// When it was started.
     pub since: Moment,
+    /// Settings that it was told and has not said yet to be in force.
+    pub untaken: u32,
 }
 
 /// A program that gateways are started from.
@@ -98,7 +100,8 @@ impl Program {
             cgroup: cgroups.of_gateways(),
         };
         let child = process::spawn(&spawn, &descriptors).map_err(|error| error.to_string())?;
-        Ok(Process { number, pid: child.pid, channel, report: Some(child.report), since: clock::monotonic() })
+        let (pid, since) = (child.pid, clock::monotonic());
+        Ok(Process { number, pid, channel, report: Some(child.report), since, untaken: 0 })
     }
 
     /// Nothing but what a gateway needs: no environment, no group but its user's, no capability; every descriptor that the

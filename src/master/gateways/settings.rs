@@ -9,7 +9,7 @@ use nix::fcntl::OFlag;
 
 use crate::config::model::{Gateway, PmMode, Pool};
 use crate::supervise::PoolView;
-use crate::wire::gateway::{Facts, Settings, VERSION};
+use crate::wire::gateway::{Company, Facts, Settings, VERSION};
 
 /// The log files of a pool, opened by us for a gateway that could not.
 #[derive(Debug, Default)]
@@ -63,6 +63,7 @@ pub fn wire(
         pool: pool.name.clone(),
         process_manager: pool.pm.mode.as_str().to_owned(),
         listeners,
+        company: Company::Alone,
         spare: match pool.pm.mode {
             PmMode::Static => None,
             PmMode::Dynamic(spares) => Some(spares.min_spare_servers),

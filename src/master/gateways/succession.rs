@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use super::passage::Course;
 use super::process::{Process, Program};
 use super::telling::check;
 use super::{Gateway, Gateways, State};
@@ -25,6 +26,8 @@ pub(super) struct Handing {
     pub(super) load: Load,
     /// Whether its successor was asked for a worker for it.
     pub(super) asked: bool,
+    /// What it leaves behind.
+    pub(super) course: Course,
 }
 
 /// What is on its way from a gateway that hands over, while there is none to take it.
@@ -70,7 +73,14 @@ impl Gateways {
         let sent = process.channel.send(&ToGateway::HandOver, &[]);
         check(pool, &process, sent);
         let workers = workers.into_iter().map(|worker| (worker, 0)).collect();
-        let handing = Handing { pool: pool.clone(), workers, load: Load::default(), asked: false, process };
+        let handing = Handing {
+            pool: pool.clone(),
+            workers,
+            load: Load::default(),
+            asked: false,
+            course: Course::Succeeded,
+            process,
+        };
         self.handing.insert(handing.process.number, handing);
     }
 
@@ -88,10 +98,15 @@ impl Gateways {
             .find(|handing| handing.pool == *pool && handing.workers.contains_key(&worker))
     }
 
+    /// What follows on the gateway that hands over and has this worker.
+    pub(super) fn keeper_course(&self, pool: &PoolName, worker: WorkerId) -> Option<Course> {
+        let keeps = |handing: &&Handing| handing.pool == *pool && handing.workers.contains_key(&worker);
+        self.handing.values().find(keeps).map(|handing| handing.course)
+    }
+
     /// Whether a gateway that hands over has this worker.
     pub fn is_kept(&self, pool: &PoolName, worker: WorkerId) -> bool {
-        let mut handing = self.handing.values();
-        handing.any(|handing| handing.pool == *pool && handing.workers.contains_key(&worker))
+        self.keeper_course(pool, worker).is_some()
     }
 
     /// Tells the gateway that has this worker something about it.
@@ -165,7 +180,8 @@ impl Gateways {
             return;
         }
         let wants = |handing: &&mut Handing| {
-            handing.pool == *pool && !handing.asked && handing.load.queued > 0 && handing.load.idle == 0
+            let is_in_need = handing.load.queued > 0 && handing.load.idle == 0;
+            handing.pool == *pool && handing.course == Course::Succeeded && !handing.asked && is_in_need
         };
         let mut workers = 0;
         for handing in self.handing.values_mut().filter(wants) {
@@ -193,7 +209,7 @@ impl Gateways {
 
     /// Passes on to the pool's gateway what was counted elsewhere.
     pub fn pass_counts(&mut self, pool: &PoolName, report: Report) {
-        let Some(gateway) = self.pools.get_mut(pool) else { return };
+        let Some(gateway) = self.pools.get_mut(pool) else { return self.keep_counts(pool, report) };
         match &mut gateway.state {
             State::Running(process) | State::Stopping(process) => {
                 let sent = process.channel.send(&ToGateway::Inherit { report: Box::new(report) }, &[]);

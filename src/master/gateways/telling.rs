@@ -6,12 +6,12 @@ use std::os::fd::{AsFd, BorrowedFd};
 use super::channel::Fault;
 use super::process::Process;
 use super::settings::Logs;
-use super::{Gateways, Role, State, settings};
+use super::{Doors, Gateways, Role, State, settings};
 use crate::config::model::Dispatch;
 use crate::ids::{ExitStatus, PoolName, SlotId, WorkerId};
 use crate::master::slots::{Slots, Stage};
 use crate::os::socket::Listener;
-use crate::wire::gateway::{Facts, Past, ToGateway};
+use crate::wire::gateway::{Company, Facts, Past, Settings, ToGateway};
 
 /// What a gateway that came up is told before anything else.
 pub struct World<'a> {
@@ -36,8 +36,14 @@ impl Gateways {
         let Some(gateway) = self.pools.get_mut(pool) else { return };
         let Dispatch::Gateway(options) = &gateway.settings.dispatch else { return };
         let addresses = listeners.iter().map(ToString::to_string).collect();
-        let settings =
-            settings::wire(&gateway.settings, options, addresses, &gateway.logs, gateway.start_time);
+        let company = match gateway.doors {
+            Doors::Own => Company::Alone,
+            Doors::Shared | Doors::Closed => Company::Workers,
+        };
+        let settings = Settings {
+            company,
+            ..settings::wire(&gateway.settings, options, addresses, &gateway.logs, gateway.start_time)
+        };
         let process = match (role, &mut gateway.state) {
             (Role::Current, State::Running(process)) => Some(process),
             (Role::Current | Role::Handing, _) => None,
@@ -47,6 +53,7 @@ impl Gateways {
         let sockets = listeners.iter().map(|listener| listener.as_fd());
         let descriptors: Vec<BorrowedFd<'_>> = sockets.chain(gateway.logs.descriptors()).collect();
         let message = ToGateway::Settings(Box::new(settings));
+        process.untaken += 1;
         let sent = process.channel.send(&message, &descriptors);
         check(pool, process, sent);
     }

@@ -11,6 +11,7 @@ use mio::Registry;
 use serde::{Deserialize, Serialize};
 
 use super::channel::Channel;
+use super::passage::{Course, Doors, Past};
 use super::process::Process;
 use super::settings::Logs;
 use super::{Gateway, Gateways, Handing, State, Undelivered};
@@ -28,6 +29,8 @@ pub struct Written {
     pools: BTreeMap<PoolName, WrittenGateway>,
     leaving: Vec<WrittenProcess>,
     handing: Vec<WrittenHanding>,
+    #[serde(default)]
+    past: BTreeMap<PoolName, Past>,
     last: u64,
 }
 
@@ -40,11 +43,15 @@ struct WrittenHanding {
     served: BTreeMap<WorkerId, u64>,
     load: Load,
     asked: bool,
+    #[serde(default)]
+    course: Course,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
 struct WrittenGateway {
     generation: Generation,
+    #[serde(default)]
+    doors: Doors,
     access_log: Option<Heirloom>,
     slow_log: Option<Heirloom>,
     facts: Facts,
@@ -91,9 +98,10 @@ impl Gateways {
             served: one.workers.clone(),
             load: one.load,
             asked: one.asked,
+            course: one.course,
         });
         let handing = handing.collect();
-        Written { pools, leaving, handing, last: self.last }
+        Written { pools, leaving, handing, past: self.past.clone(), last: self.last }
     }
 
     /// Takes them over. `settings` gives those of a generation.
@@ -106,7 +114,7 @@ impl Gateways {
         settings: impl Fn(&PoolName, Generation) -> Option<Arc<Pool>>,
     ) -> Result<Gateways, String> {
         let text = |error: Error| error.to_string();
-        let mut gateways = Gateways { last: written.last, ..Gateways::new(user) };
+        let mut gateways = Gateways { last: written.last, past: written.past, ..Gateways::new(user) };
         for (pool, gateway) in written.pools {
             let Some(settings) = settings(&pool, gateway.generation) else { continue };
             gateways.pools.insert(pool, Gateway::claim(gateway, settings).map_err(text)?);
@@ -114,11 +122,12 @@ impl Gateways {
         for process in written.leaving {
             gateways.leaving.insert(process.number, Process::claim(process).map_err(text)?);
         }
-        for WrittenHanding { pool, process, workers, served, load, asked } in written.handing {
+        for WrittenHanding { pool, process, workers, served, load, asked, course } in written.handing {
             let process = Process::claim(process).map_err(text)?;
             let known = |worker| (worker, served.get(&worker).copied().unwrap_or(0));
             let workers = workers.into_iter().map(known).collect();
-            gateways.handing.insert(process.number, Handing { pool, process, workers, load, asked });
+            let handing = Handing { pool, process, workers, load, asked, course };
+            gateways.handing.insert(handing.process.number, handing);
         }
         Ok(gateways)
     }
@@ -142,7 +151,7 @@ impl Gateways {
 impl Written {
     /// Whether there is any pool with a gateway.
     pub fn is_any(&self) -> bool {
-        !self.pools.is_empty()
+        !self.pools.is_empty() || !self.handing.is_empty()
     }
 }
 
@@ -151,6 +160,7 @@ impl Gateway {
         let mut log = |file: &'a Option<File>| file.as_ref().map(|file| estate.leave(file.as_fd()));
         WrittenGateway {
             generation: self.generation,
+            doors: self.doors,
             access_log: log(&self.logs.access),
             slow_log: log(&self.logs.slow),
             facts: self.facts.clone(),
@@ -172,6 +182,7 @@ impl Gateway {
         Ok(Gateway {
             settings,
             generation: written.generation,
+            doors: written.doors,
             logs: Logs { access: file(written.access_log)?, slow: file(written.slow_log)? },
             memory_peak: written.facts.memory_peak,
             facts: written.facts,
@@ -200,6 +211,7 @@ impl Process {
 
     fn claim(written: WrittenProcess) -> Result<Process, Error> {
         let WrittenProcess { number, pid, channel, since } = written;
-        Ok(Process { number, pid, channel: Channel::claim(channel.claim()?), report: None, since })
+        let channel = Channel::claim(channel.claim()?);
+        Ok(Process { number, pid, channel, report: None, since, untaken: 0 })
     }
 }

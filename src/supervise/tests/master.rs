@@ -383,7 +383,9 @@ impl Master {
                 let queued = self.queue_of(pool);
                 self.pending.push_back(Event::Demand { pool: pool.clone(), news: News::Measured(queued) });
             }
-            Action::CloseIntake { pool, .. } => assert!(self.known.contains(pool)),
+            Action::CloseIntake { pool, .. }
+            | Action::OpenIntake { pool }
+            | Action::PassIntake { pool, .. } => assert!(self.known.contains(pool)),
             Action::Exit => self.exited = true,
         }
         self.actions.push(action);

@@ -5,6 +5,7 @@ mod demand;
 mod gateway;
 mod life;
 mod master;
+mod passage;
 mod properties;
 mod reload;
 mod stop;

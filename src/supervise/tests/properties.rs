@@ -339,6 +339,8 @@ fn pool_of(action: &Action) -> Option<&crate::ids::PoolName> {
         | Action::ForgetSettings { pool, .. }
         | Action::Start { pool, .. }
         | Action::CloseIntake { pool, .. }
+        | Action::OpenIntake { pool }
+        | Action::PassIntake { pool, .. }
         | Action::KillLeftovers { pool } => Some(pool),
         Action::Admit { .. }
         | Action::WarmUp { .. }
