@@ -7,6 +7,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+/// How many processes Linux has at most (PID_MAX_LIMIT of proc_sys_kernel(5)): no pool can have more workers.
+pub const MOST_PROCESSES: u32 = 1 << 22;
+
 /// A process id, always positive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "i32", into = "i32")]

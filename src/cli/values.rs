@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::ids::{Pid, PoolName};
+use crate::ids::{MOST_PROCESSES, Pid, PoolName};
 
 pub fn pool(text: &str) -> Result<PoolName, String> {
     PoolName::new(text)
@@ -15,8 +15,8 @@ pub fn pid(text: &str) -> Result<Pid, String> {
 
 pub fn workers(text: &str) -> Result<u32, String> {
     match text.parse() {
-        Ok(number @ 1..) => Ok(number),
-        _ => Err(format!("a number of workers is from 1 to {}", u32::MAX)),
+        Ok(number @ 1..=MOST_PROCESSES) => Ok(number),
+        _ => Err(format!("a number of workers is from 1 to {MOST_PROCESSES}")),
     }
 }
 
@@ -66,6 +66,7 @@ mod tests {
         for bad in ["0", "-1", "", "x", "1.5", "4294967296"] {
             assert!(pid(bad).is_err() && workers(bad).is_err(), "{bad}");
         }
+        assert!(workers("4194304").is_ok() && workers("4194305").is_err());
     }
 
     #[test]

@@ -8,6 +8,7 @@ use self::Kind::{
     Time, Whole,
 };
 use self::Section::{Global, Pm, Pool};
+use crate::ids::MOST_PROCESSES;
 
 /// The table that a setting is in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -196,8 +197,8 @@ const fn later(section: Section, name: &'static str, kind: Kind, doc: &'static s
     }
 }
 
-/// The largest `max_children` and `process_max`: Linux has at most 2^22 processes.
-const MOST: i64 = 4_194_304;
+/// The largest `max_children` and `process_max`.
+const MOST: i64 = MOST_PROCESSES as i64;
 
 use self::Default::{Derived, Required, Unset, Value};
 

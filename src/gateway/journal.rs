@@ -80,14 +80,19 @@ impl Journal for Logs {
             self.end_first_block();
         }
         let pool = &settings.pool;
-        let open = |name, file| {
-            Lines::new(pool, name, &file)
-                .inspect_err(|error| ::log::error!("[pool {pool}] cannot write the {name}: {error}"))
-                .ok()
+        // The file may be the one before, where a line may have begun.
+        let open = |name, before: Option<Lines>, file| {
+            let opened = match before {
+                Some(mut lines) => lines.go_on(&file).map(|()| lines),
+                None => Lines::new(pool, name, &file),
+            };
+            opened.inspect_err(|error| ::log::error!("[pool {pool}] cannot write the {name}: {error}")).ok()
         };
-        let lines = files.access.and_then(|file| open("access log", file));
+        let before = self.access.take().map(|access| access.lines);
+        let lines = files.access.and_then(|file| open("access log", before, file));
         self.access = lines.and_then(|lines| AccessLog::new(settings, lines));
-        self.slow = files.slow.and_then(|file| open("slow log", file));
+        let before = self.slow.take();
+        self.slow = files.slow.and_then(|file| open("slow log", before, file));
         self.pool = Some(pool.clone());
         let form = if settings.decorate_output { Form::Decorated } else { Form::Marked };
         if !settings.log_stderr || form != self.form {

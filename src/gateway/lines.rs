@@ -6,8 +6,8 @@ use std::io;
 use std::os::fd::AsFd;
 
 use crate::ids::PoolName;
-use crate::log::writer::Writer;
-use crate::os::outlet::Outlet;
+use crate::log::writer::{Place, Writer};
+use crate::os::outlet::{Outlet, lead_to_one};
 
 /// So much is written to a regular file at once, bytes.
 const BATCH: usize = 64 * 1024;
@@ -34,9 +34,21 @@ impl Lines {
     /// # Errors
     /// No descriptor is left.
     pub fn new(pool: &PoolName, name: &'static str, file: &File) -> io::Result<Lines> {
-        let most = if file.metadata()?.is_file() { BATCH } else { ATOMIC };
         let writer = Writer::new(Outlet::new(file.as_fd())?);
-        Ok(Lines { pool: pool.clone(), name, writer, waiting: Vec::new(), count: 0, most })
+        Ok(Lines { pool: pool.clone(), name, writer, waiting: Vec::new(), count: 0, most: most(file)? })
+    }
+
+    /// Goes on in a file that may be the same one, opened again.
+    ///
+    /// # Errors
+    /// No descriptor is left.
+    pub fn go_on(&mut self, file: &File) -> io::Result<()> {
+        let outlet = Outlet::new(file.as_fd())?;
+        self.flush();
+        self.most = most(file)?;
+        let is_same = lead_to_one(self.writer.sink().as_fd(), outlet.as_fd());
+        self.writer.replace(outlet, if is_same { Place::Same } else { Place::Other });
+        Ok(())
     }
 
     /// Takes in a line, or several that belong together. They may wait until the next `flush`.
@@ -93,6 +105,11 @@ impl Drop for Lines {
     fn drop(&mut self) {
         self.flush();
     }
+}
+
+/// How much is written at once.
+fn most(file: &File) -> io::Result<usize> {
+    Ok(if file.metadata()?.is_file() { BATCH } else { ATOMIC })
 }
 
 /// How many decimal digits the number has, 0 for 0.

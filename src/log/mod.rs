@@ -221,7 +221,8 @@ impl Backend {
 
     fn reconfigure(&mut self, settings: &Settings) -> Result<(), LogError> {
         let (sink, frame) = open(settings)?;
-        self.writer.replace(sink);
+        let place = sink.place_after(self.writer.sink());
+        self.writer.replace(sink, place);
         self.style = style(settings, frame);
         self.settings = settings.clone();
         Ok(())

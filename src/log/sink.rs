@@ -11,8 +11,9 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::OFlag;
 
 use super::line::Frame;
+use super::writer::Place;
 use crate::config::model::LogTarget;
-use crate::os::outlet::Outlet;
+use crate::os::outlet::{Outlet, lead_to_one};
 
 /// Owner writes, group reads: log lines may hold what the world should not see.
 const FILE_MODE: u32 = 0o640;
@@ -58,6 +59,19 @@ impl Sink {
             Sink::File(file) => Some(file),
             Sink::Stream(_) | Sink::Syslog(_) => None,
         }
+    }
+}
+
+impl Sink {
+    /// Where it leads, seen from the one before it.
+    pub fn place_after(&self, before: &Sink) -> Place {
+        let is_same = match (before, self) {
+            (Sink::File(before), Sink::File(now)) => lead_to_one(before.as_fd(), now.as_fd()),
+            (Sink::Stream(before), Sink::Stream(now)) => lead_to_one(before.as_fd(), now.as_fd()),
+            // A datagram is sent as a whole.
+            (Sink::File(_) | Sink::Stream(_) | Sink::Syslog(_), _) => false,
+        };
+        if is_same { Place::Same } else { Place::Other }
     }
 }
 

@@ -16,6 +16,15 @@ pub struct Writer<W> {
     loss: Option<Loss>,
 }
 
+/// Where a sink leads, seen from the one before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// To the same file, opened again.
+    Same,
+    /// Elsewhere.
+    Other,
+}
+
 /// Lines that could not be written since the last success.
 #[derive(Debug)]
 pub struct Loss {
@@ -36,10 +45,11 @@ impl<W: Write> Writer<W> {
         &self.sink
     }
 
-    /// Goes on with another sink. The rest of a half-written line counts as lost.
-    pub fn replace(&mut self, sink: W) {
+    /// Goes on with another sink. The rest of a half-written line goes there if its beginning is there, and else counts as
+    /// lost.
+    pub fn replace(&mut self, sink: W, place: Place) {
         self.sink = sink;
-        if !std::mem::take(&mut self.tail).is_empty() {
+        if place == Place::Other && !std::mem::take(&mut self.tail).is_empty() {
             self.lose(Errno::EAGAIN.into());
         }
     }
@@ -164,9 +174,19 @@ mod tests {
     fn a_new_sink_starts_with_a_whole_line() {
         let mut writer = writer(&[Some(2), None]);
         writer.put(b"one\n").unwrap();
-        writer.replace(Fake::default());
+        writer.replace(Fake::default(), Place::Other);
         writer.put(b"two\n").unwrap();
         assert_eq!(writer.sink.text, b"two\n");
         assert_eq!(writer.loss().unwrap().lines, 1);
+    }
+
+    #[test]
+    fn a_sink_that_leads_to_the_same_place_finishes_what_has_begun_there() {
+        let mut writer = writer(&[Some(2), None]);
+        writer.put(b"one\n").unwrap();
+        writer.replace(Fake::default(), Place::Same);
+        writer.put(b"two\n").unwrap();
+        assert_eq!(writer.sink.text, b"e\ntwo\n");
+        assert!(writer.loss().is_none());
     }
 }

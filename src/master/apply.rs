@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::passage::Routed;
-use super::run::Farewell;
+use super::run::{Farewell, Timer};
 use super::settings::Amended;
 use super::workers::Worker;
 use super::{Master, spawning};
@@ -190,6 +190,7 @@ impl Master {
     pub(super) fn answer(&mut self, ticket: Ticket, result: Result<String, String>) {
         if self.reload_by_signal == Some(ticket) {
             self.reload_by_signal = None;
+            self.timers.set(Timer::Reload, None);
             let outcome = if result.is_ok() { "" } else { "; the reload has failed, see the log" };
             self.notifier.ready(&format!("Ready to handle connections{outcome}"));
         }

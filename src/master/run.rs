@@ -45,6 +45,8 @@ pub enum Timer {
     Watchdog,
     /// It is told how we are.
     Status,
+    /// It is told that a reload goes on.
+    Reload,
     /// The last replies of a stopping daemon have had their time.
     Farewell,
 }
@@ -139,6 +141,7 @@ impl Master {
             Timer::Inquiry(number) => self.conclude(number),
             Timer::Upgrade => self.expire_upgrade(),
             Timer::Status => self.tell_status(),
+            Timer::Reload => self.extend_reload(),
             Timer::Watchdog => self.feed_watchdog(),
             Timer::Farewell => self.farewell = Farewell::Said,
         }
@@ -184,6 +187,7 @@ impl Master {
         match self.reload(&[], Extent::Every, Some(ticket)) {
             Ok(event) => {
                 self.reload_by_signal = Some(ticket);
+                self.extend_reload();
                 self.supervisor.handle(clock::monotonic(), event);
             }
             Err(refusal) => {

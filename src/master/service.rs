@@ -13,6 +13,10 @@ const STATUS_PAUSE: Duration = Duration::from_secs(1);
 /// What a stop may take beyond the pools' own times.
 const STOP_MARGIN: Duration = Duration::from_secs(10);
 
+/// How long a reload may go on from each time that the service manager hears of it, and how often that is.
+const RELOAD_SPAN: Duration = Duration::from_secs(30);
+const RELOAD_PAUSE: Duration = Duration::from_secs(2);
+
 /// What the service manager was told last.
 #[derive(Debug, Default)]
 pub struct Service {
@@ -26,6 +30,15 @@ impl Master {
         let pools = self.settings.newest().map(|pool| pool.stop_timeout).max().unwrap_or_default();
         self.notifier.stopping("Stopping");
         self.notifier.extend_timeout(pools + self.global.process_control_timeout + STOP_MARGIN);
+    }
+
+    /// A reload that the service manager waits for goes on, and may for longer than it would wait by itself
+    /// (`Type=notify-reload`): each of its steps has a time of its own, and nobody knows how many there will be.
+    pub(super) fn extend_reload(&mut self) {
+        if self.reload_by_signal.is_some() && self.notifier.is_connected() {
+            self.notifier.extend_timeout(RELOAD_SPAN);
+            self.timers.set(Timer::Reload, Some(clock::monotonic().after(RELOAD_PAUSE)));
+        }
     }
 
     /// Pools or workers have changed.

@@ -144,6 +144,7 @@ impl Master {
         for number in self.gateways.leaving() {
             self.timers.set(Timer::GatewayEnd(number), Some(now.after(gateways::PATIENCE)));
         }
+        self.extend_reload();
         self.start_gateways();
         self.listen_again();
         self.facts_changed();

@@ -68,6 +68,20 @@ impl Outlet {
     }
 }
 
+/// Whether both descriptors lead to the same file, pipe or socket, however each was opened.
+pub fn lead_to_one(one: BorrowedFd<'_>, other: BorrowedFd<'_>) -> bool {
+    Outlet::identity(one).ok().is_some_and(|place| Outlet::identity(other).is_ok_and(|other| other == place))
+}
+
+impl AsFd for Outlet {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match &self.0 {
+            Kind::File(file) | Kind::Own(file) | Kind::Polled(file) => file.as_fd(),
+            Kind::Socket(socket) => socket.as_fd(),
+        }
+    }
+}
+
 impl Write for Outlet {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match &mut self.0 {

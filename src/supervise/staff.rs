@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{Generation, Moment, WorkerId};
+use crate::ids::{Generation, MOST_PROCESSES, Moment, WorkerId};
 use crate::policy::Permit;
 use crate::policy::backoff::QUICK;
 use crate::status::snapshot::Activity;
@@ -210,6 +210,11 @@ impl Pool {
         if workers == 0 {
             let reason = format!("cannot scale pool {} to 0 workers: stop it instead", self.name);
             return out.settle(job, Err(reason));
+        }
+        if workers > MOST_PROCESSES {
+            let most = format!("there can be {MOST_PROCESSES} at most");
+            return out
+                .settle(job, Err(format!("cannot scale pool {} to {workers} workers: {most}", self.name)));
         }
         self.scale = Some(workers);
         if let Some(exchange) = &mut self.exchange {

@@ -168,3 +168,28 @@ fn a_scale_changes_the_bound_until_the_file_does() {
     fpmd.descriptors_may_change();
     fpmd.finish();
 }
+
+#[test]
+fn a_number_that_cannot_be_is_refused_with_the_reason_and_changes_nothing() {
+    for dispatch in BOTH {
+        let fixed = Pool::new("www", &workers::c()).workers(2).dispatch(dispatch);
+        let other = Pool::new("api", &workers::c()).workers(2).dispatch(dispatch);
+        let fpmd = Rig::new().global("process_max", "5").pool(fixed).pool(other).start();
+        let before = fpmd.workers("www");
+        let refused = [
+            ("www", "0", 2, "from 1 to 4194304"),
+            ("wwww", "2", 1, "wwww"),
+            ("www", "4", 1, "process_max leaves it 3"),
+            ("www", "4194305", 2, "4194304"),
+            ("www", "-1", 2, "-1"),
+        ];
+        for (pool, number, code, why) in refused {
+            let ran = fpmd.ctl(&["scale", "--", pool, number]);
+            assert!(ran.code == Some(code) && ran.err.contains(why), "{pool} {number}: {ran:?}");
+            assert_eq!((fpmd.workers("www"), fpmd.pool("www").max_children), (before.clone(), 2));
+        }
+        fpmd.ctl_done(&["scale", "www", "3"]);
+        fpmd.ctl_done(&["scale", "www", "2"]);
+        fpmd.finish();
+    }
+}

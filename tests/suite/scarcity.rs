@@ -397,6 +397,31 @@ fn an_access_log_without_room_on_the_disk_costs_lines_and_no_requests() {
     fpmd.finish();
 }
 
+/// The last line has begun, and nothing but its end may come next.
+#[test]
+fn a_reload_while_an_access_log_has_no_room_tears_no_line() {
+    let Some(rig) = Disk::prepare(logging()) else { return };
+    let fpmd = serving(rig);
+    let (disk, address) = (Disk::of(&fpmd), fpmd.address("www"));
+    let ask = || drop(address.get("/pid").unwrap());
+    ask();
+    wait_until("a line", || disk.read("access").ends_with('\n'));
+    let line = disk.read("access");
+    disk.fill();
+    let full = when_full(&disk, "access", ask);
+    assert!(!disk.read("access").ends_with('\n'), "half a line fits into the last page");
+    for command in ["reload", "reopen"] {
+        fpmd.ctl_done(&[command]);
+    }
+    disk.make_room();
+    wait_until("whole lines again", || {
+        ask();
+        let text = disk.read("access");
+        text.len() > full + line.len() && text == line.repeat(text.lines().count())
+    });
+    fpmd.finish();
+}
+
 #[test]
 fn a_log_without_room_on_the_disk_says_later_how_much_it_lost() {
     let Some(rig) = Disk::prepare(logging()) else { return };

@@ -55,3 +55,27 @@ fn a_reload_by_signal_ends_for_the_service_manager_over_an_upgrade() {
     wait_told(&mut fpmd, "READY=1", 2);
     fpmd.finish();
 }
+
+/// With Type=notify-reload a service manager waits for READY=1 as long as for a start.
+#[test]
+fn a_long_reload_asks_for_time_until_it_is_done() {
+    let mut fpmd = Rig::new().pool(Pool::new("www", &workers::php())).start();
+    assert!(!fpmd.notified().contains("EXTEND_TIMEOUT_USEC="));
+    let mut connection = fpmd.address("www").connect().unwrap();
+    connection.send("GET", "/slow/5000", b"").unwrap();
+    fpmd.wait_pool("www", "a busy worker", |pool| pool.active_processes == 1);
+    fpmd.signal(Signal::SIGHUP);
+    wait_told(&mut fpmd, "EXTEND_TIMEOUT_USEC=30000000", 2);
+    // What another program takes over goes on as well.
+    fpmd.ctl_done(&["upgrade"]);
+    wait_told(&mut fpmd, "EXTEND_TIMEOUT_USEC=30000000", 3);
+    assert_eq!(fpmd.notified().matches("READY=1").count(), 1);
+    connection.answer().unwrap();
+    wait_told(&mut fpmd, "READY=1", 2);
+    let said = fpmd.notified().to_owned();
+    let extended = said.find("EXTEND_TIMEOUT_USEC=");
+    assert!(
+        said.find("RELOADING=1") < extended && said.rfind("EXTEND_TIMEOUT_USEC=") < said.rfind("READY=1")
+    );
+    fpmd.finish();
+}
