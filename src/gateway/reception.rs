@@ -19,6 +19,9 @@ const UNREAD: Duration = Duration::from_millis(10);
 /// A request that the master was asked to take back is left to its worker this long after its dispatch.
 const DOUBT: Duration = Duration::from_millis(500);
 
+/// The master may take it back in this part of that time.
+const PART: u32 = 2;
+
 /// It is doubled for each time that it could not be taken back, up to so often.
 const DOUBTS: u8 = 7;
 
@@ -63,6 +66,7 @@ impl Gateway {
 
     fn look_at_reception(&mut self, key: Key) {
         let unread = self.is_unread(key);
+        let now = self.now;
         let Some(upstream) = self.upstreams.get_mut(key) else { return };
         if upstream.heard == Heard::Doubtful {
             // The master does not answer.
@@ -76,7 +80,8 @@ impl Gateway {
                 upstream.heard = Heard::Doubtful;
                 let kept = (upstream.served > 0).then_some(upstream.written);
                 let (slot, worker) = (worker.name.slot, worker.name.worker);
-                self.outbox.push_back(FromGateway::TakeBack { slot, worker, kept });
+                let until = Some(now.after(DOUBT / PART));
+                self.outbox.push_back(FromGateway::TakeBack { slot, worker, kept, until });
             }
             Some(_) | None => upstream.heard = Heard::Yes,
         }
@@ -101,7 +106,14 @@ impl Gateway {
     pub(super) fn taken_back(&mut self, slot: SlotId, worker: WorkerId, outcome: TakenBack) {
         let Some(key) = self.places.get(&slot).copied() else { return };
         let doubtful = |upstream: &Upstream| upstream.slot == key && upstream.heard == Heard::Doubtful;
-        let Some(upstream) = self.upstreams.keys(doubtful).first().copied() else { return };
+        // A master that was late has taken what the worker got meanwhile.
+        let unheard = |upstream: &Upstream| upstream.slot == key && upstream.request.is_some();
+        let found = self.upstreams.keys(doubtful).first().copied();
+        let found = found.or_else(|| match outcome {
+            TakenBack::Taken => self.upstreams.keys(unheard).first().copied(),
+            TakenBack::Begun | TakenBack::Unknown => None,
+        });
+        let Some(upstream) = found else { return };
         if outcome == TakenBack::Unknown {
             self.tails.trust = Trust::Blind;
         }

@@ -151,8 +151,10 @@ impl Master {
                 let rest = self.rest(pool, slot, worker);
                 self.gateways.tell_process(pool, number, &ToGateway::Rest { slot, worker, rest });
             }
-            FromGateway::TakeBack { slot, worker, kept } => {
-                let outcome = self.take_back(pool, slot, worker, kept);
+            FromGateway::TakeBack { slot, worker, kept, until } => {
+                let is_late = until.is_some_and(|until| until < clock::monotonic());
+                let outcome =
+                    if is_late { TakenBack::Begun } else { self.take_back(pool, slot, worker, kept) };
                 self.gateways.tell_process(pool, number, &ToGateway::TakenBack { slot, worker, outcome });
             }
             FromGateway::Load(load) if role == Role::Handing => self.gateways.note_load(number, load),

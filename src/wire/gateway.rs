@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{Generation, Pid, SlotId, WorkerId};
+use crate::ids::{Generation, Moment, Pid, SlotId, WorkerId};
 use crate::policy::Wear;
 
 pub use super::facts::{Facts, Sight};
@@ -267,6 +267,9 @@ pub enum FromGateway {
         /// The request's length, bytes, where it is on a connection that the worker had before; `None` where it is on one
         /// that waits to be accepted.
         kept: Option<u64>,
+        /// After this the worker may have another request, which is not to be taken for it.
+        #[serde(default)]
+        until: Option<Moment>,
     },
     /// Demand, where `Settings::spare` asks for it: at once when a queue forms, soon when it grows or shrinks by half or when
     /// workers are missing or no longer, later when anything else has changed. An idle pool says nothing.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use fpmd::fcgi::body::Connection;
 use fpmd::ids::SlotId;
 use fpmd::policy::Wear;
-use fpmd::wire::gateway::{FromGateway, Settings, ToGateway};
+use fpmd::wire::gateway::{FromGateway, Rest, Settings, TakenBack, ToGateway};
 
 use crate::peer::{Reader, Visit, ask, echo, get, post, request};
 use crate::stage::{Stage, settings};
@@ -259,6 +259,34 @@ fn a_request_sent_to_a_dead_worker_is_served_by_its_replacement() {
     echo(stage.listener(slot));
     assert_eq!(reader.answer(1).body(), b"/survives ");
     assert_eq!(stage.report().retried, 0);
+}
+
+#[test]
+fn a_request_that_a_late_master_has_taken_back_is_served_all_the_same() {
+    let mut stage = Stage::new(&settings());
+    let (slot, listener) = stage.seat();
+    let mut first = send(&stage, "/first");
+    let mut visit = Visit::accept(&listener);
+    visit.request().unwrap();
+    visit.reply(b"\r\none");
+    first.answer(1);
+    let mut second = send(&stage, "/second");
+    let asked = stage.expect("TakeBack", |message| matches!(message, FromGateway::TakeBack { .. }));
+    let FromGateway::TakeBack { slot: its, worker, kept: Some(_), until: Some(_) } = asked else {
+        panic!("{asked:?}")
+    };
+    assert_eq!(its, SlotId(slot as u32));
+    // The worker has begun with that one, as the master sees it; and then the master takes it nevertheless.
+    stage.say(&ToGateway::TakenBack { slot: its, worker, outcome: TakenBack::Begun });
+    visit.request().unwrap();
+    stage.say(&ToGateway::TakenBack { slot: its, worker, outcome: TakenBack::Taken });
+    stage.until("taken back", |report| report.taken_back == 1);
+    stage.expect("Look", |message| matches!(message, FromGateway::Look { .. }));
+    stage.say(&ToGateway::Rest { slot: its, worker, rest: Rest::Waiting });
+    let mut again = Visit::accept(&listener);
+    assert_eq!(again.request().unwrap().param("SCRIPT_NAME"), "/second");
+    again.reply(b"\r\ntwo");
+    assert_eq!(second.answer(1).body(), b"two");
 }
 
 #[test]
