@@ -95,16 +95,26 @@ pub fn init(settings: &Settings) -> Result<(), LogError> {
     start(Backend::open(settings)?)
 }
 
-/// Starts logging as [`init`] does; `file` is the log file, where a program before us has opened it.
+/// Starts logging as [`init`] does; `file` is the log file, where a program before us has opened it. A target that cannot be
+/// opened is no reason to end any more: until the log is re-opened, standard error has to do.
 ///
 /// # Errors
-/// As for [`init`].
+/// Logging has started already, or there is no standard error either.
 pub fn resume(settings: &Settings, file: Option<OwnedFd>) -> Result<(), LogError> {
     let backend = match (file, &settings.target) {
-        (Some(file), LogTarget::File(_)) => Backend::over(settings, Sink::File(file.into()), Frame::Stream),
-        (_, _) => Backend::open(settings)?,
+        (Some(file), LogTarget::File(_)) => {
+            return start(Backend::over(settings, Sink::File(file.into()), Frame::Stream));
+        }
+        (_, _) => Backend::open(settings),
     };
-    start(backend)
+    let trouble = match backend {
+        Ok(backend) => return start(backend),
+        Err(trouble) => trouble,
+    };
+    let (sink, frame) = open(&Settings { target: LogTarget::Stderr, ..settings.clone() })?;
+    start(Backend::over(settings, sink, frame))?;
+    ::log::error!("{trouble}; logging to standard error until the log is re-opened");
+    Ok(())
 }
 
 /// Another descriptor of the open log file, if the log goes to one.

@@ -17,7 +17,8 @@ pub fn worker_environment(
 ) -> Vec<(OsString, OsString)> {
     let rules = &pool.environment;
     let is_wanted = |name: &OsStr| {
-        (!rules.clear && name != handover::VARIABLE && !systemd::VARIABLES.iter().any(|ours| name == *ours))
+        let mut ours = handover::VARIABLES.iter().chain(&systemd::VARIABLES);
+        (!rules.clear && !ours.any(|ours| name == *ours))
             || rules.pass.iter().any(|wanted| name == wanted.as_str())
     };
     let mut environment: BTreeMap<OsString, OsString> = own.filter(|(name, _)| is_wanted(name)).collect();

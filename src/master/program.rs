@@ -15,11 +15,24 @@ pub struct Program(Vec<Option<Identity>>);
 
 /// What tells a file from another one, and from itself before it was written to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-struct Identity {
+pub struct Identity {
     device: u64,
     inode: u64,
     size: u64,
     modified: (i64, i64),
+}
+
+impl Identity {
+    /// Of the file that a path leads to; `None` if there is none.
+    pub fn of(path: &Path) -> Option<Identity> {
+        let metadata = fs::metadata(path).ok().filter(fs::Metadata::is_file)?;
+        Some(Identity {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            size: metadata.size(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+        })
+    }
 }
 
 impl Program {
@@ -32,13 +45,7 @@ impl Program {
 }
 
 fn identity(pool: &Pool, word: &str) -> Option<Identity> {
-    let metadata = fs::metadata(place(pool, Path::new(word))).ok().filter(fs::Metadata::is_file)?;
-    Some(Identity {
-        device: metadata.dev(),
-        inode: metadata.ino(),
-        size: metadata.size(),
-        modified: (metadata.mtime(), metadata.mtime_nsec()),
-    })
+    Identity::of(&place(pool, Path::new(word)))
 }
 
 /// Where the workers find a word, if it is a file.

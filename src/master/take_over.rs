@@ -1,9 +1,11 @@
 //! `fpmctl upgrade`, from the new program's side: the trial that tells whether it could go on with what the running one
-//! holds, and the taking over itself, in the same process.
+//! holds, and the taking over itself, in the same process: rehearsed first, and given back to the running one's program if that
+//! fails.
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
-use std::os::fd::AsFd;
+use std::mem::ManuallyDrop;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::process::ExitCode;
 
 use super::Master;
@@ -27,29 +29,35 @@ use crate::cli::exit::Daemon as Exit;
 use crate::cli::output;
 use crate::event::timer::Timers;
 use crate::ids::Ticket;
-use crate::log;
+use crate::log::{self, LogError};
 use crate::os::activity::Observer;
-use crate::os::handover::{self, Heirloom};
+use crate::os::aside::{self, AsideError};
+use crate::os::handover::{self, Inheritance, Turn};
 use crate::os::{clock, signal, wait};
 use crate::systemd::Notifier;
 
-/// Whether this program could go on with the state on descriptor 0: nothing is said if so.
+/// What a program says that could go on: nothing else that ends well when it is tried is one of us.
+pub const CONSENT: &str = "fpmd can take over";
+
+/// Whether this program could go on with the state on descriptor 0.
 ///
 /// # Errors
 /// A sentence.
 pub fn trial() -> Result<(), String> {
-    let stdin = io::stdin().as_fd().try_clone_to_owned().map_err(|error| error.to_string())?;
-    let text = handover::read(stdin).map_err(|error| error.to_string())?;
+    let text = handover::read(io::stdin().as_fd()).map_err(|error| error.to_string())?;
     let state = State::read(&text).map_err(|error| error.to_string())?;
     let has_gateways = state.gateways.is_any();
     Settings::read(state.settings)?;
-    if has_gateways { gateways::find_program() } else { Ok(()) }
+    if has_gateways {
+        gateways::find_program()?;
+    }
+    output::print(&format!("{CONSENT}\n")).map_err(|error| error.to_string())
 }
 
 /// Goes on where another program left off in this process, if it did: its whole life then.
 pub fn resume() -> Option<ExitCode> {
-    let will = handover::will()?;
-    Some(match take_over(will) {
+    let inheritance = handover::inheritance()?;
+    Some(match take_over(inheritance) {
         Ok(master) => live(master),
         Err(reason) => {
             output::complain("fpmd", &format_args!("cannot take over: {reason}"));
@@ -58,39 +66,71 @@ pub fn resume() -> Option<ExitCode> {
     })
 }
 
-fn take_over(will: Heirloom) -> Result<Master, String> {
-    let text = will.claim().map_err(|error| error.to_string())?;
-    let text = handover::read(text).map_err(|error| error.to_string())?;
-    let mut state = State::read(&text).map_err(|error| error.to_string())?;
+fn take_over(Inheritance { will, turn }: Inheritance) -> Result<Master, String> {
+    let will = will.claim().map_err(|error| error.to_string())?;
+    if let Turn::Next(Some(way_back)) = &turn
+        && let Err(reason) = rehearse(will.as_fd())
+    {
+        let errno = way_back.take(will.as_fd(), &reason);
+        output::complain("fpmd", &format_args!("cannot go back to the program before: {}", errno.desc()));
+    }
+    let mut state = read(will.as_fd())?;
+    drop(will);
     let log = state.log.take().and_then(|log| log.claim().ok());
     let (ticket, release) = (state.ticket, state.release.clone());
-    let mut master = rebuild(state, log)?;
+    let mut master = rebuild(state, |settings| log::resume(settings, log))?;
     // They are caught now.
     handover::release_signals();
-    ::log::info!(
-        "fpmd {} has taken over from fpmd {release}, pid {}",
-        env!("CARGO_PKG_VERSION"),
-        std::process::id()
-    );
-    master.go_on(ticket, &release);
+    match turn {
+        Turn::Next(_) => master.go_on(ticket, &release),
+        Turn::Again(reason) => master.go_on_as_before(ticket, &reason),
+    }
     Ok(master)
 }
 
-fn rebuild(state: State, log: Option<std::os::fd::OwnedFd>) -> Result<Master, String> {
+fn read(will: BorrowedFd<'_>) -> Result<State, String> {
+    let text = handover::read(will).map_err(|error| error.to_string())?;
+    State::read(&text).map_err(|error| error.to_string())
+}
+
+/// Takes everything over in a child, which has all that we have and can do no harm: neither by an error, nor by a crash, nor
+/// by taking too long. Only then it is done for good, as there is no way back from half of it.
+///
+/// # Errors
+/// A sentence.
+fn rehearse(will: BorrowedFd<'_>) -> Result<(), String> {
+    // Nothing is to be tidied up at the child's end: neither sockets' paths nor control groups are its own.
+    let answer = aside::ask(|| rebuild(read(will)?, |_| Ok(())).map(std::mem::forget));
+    answer.unwrap_or_else(|error| {
+        Err(match error {
+            AsideError::Start(cause) => format!("no process or descriptor is left: {cause}"),
+            AsideError::Late => "it has not come to an end with it".to_owned(),
+            AsideError::Silent => "it crashed".to_owned(),
+        })
+    })
+}
+
+/// Everything from what is written down. Only what removes nothing when it is dropped is made before what may fail.
+fn rebuild(
+    state: State,
+    begin_log: impl FnOnce(&log::Settings) -> Result<(), LogError>,
+) -> Result<Master, String> {
     let text = |error: &dyn std::fmt::Display| error.to_string();
     let (global, settings) = Settings::read(state.settings)?;
-    log::resume(&log::Settings::from(&global), log).map_err(|error| text(&error))?;
+    begin_log(&log::Settings::from(&global)).map_err(|error| text(&error))?;
     signal::ignore_write_signals().map_err(|error| text(&error))?;
     wait::set_subreaper().map_err(|error| text(&error))?;
     let poll = mio::Poll::new().map_err(|error| text(&error))?;
     let registry = poll.registry();
     let signals = catch_signals(registry).map_err(|error| text(&error))?;
     let workers = Workers::claim(state.workers, registry).map_err(|error| text(&error))?;
-    let group = global.control_group.as_ref().map(|group| group.gid);
-    let control = Control::claim(state.control, group, registry).map_err(|error| text(&error))?;
     let user = || global.gateway_user.clone();
     let gateways = Gateways::claim(state.gateways, user(), |pool, generation| settings.of(pool, generation))?;
     gateways.watch(registry).map_err(|error| text(&error))?;
+    let listeners = Listeners::claim(state.listeners).map_err(|error| text(&error))?;
+    let slots = ManuallyDrop::new(Slots::claim(&global.runtime_dir, user(), state.slots)?);
+    let group = global.control_group.as_ref().map(|group| group.gid);
+    let control = Control::claim(state.control, group, registry).map_err(|error| text(&error))?;
     let programs =
         state.programs.into_iter().map(|(pool, generation, program)| ((pool, generation), program));
     Ok(Master {
@@ -99,8 +139,8 @@ fn rebuild(state: State, log: Option<std::os::fd::OwnedFd>) -> Result<Master, St
         supervisor: state.supervisor,
         source: state.source,
         settings,
-        listeners: Listeners::claim(state.listeners).map_err(|error| text(&error))?,
-        slots: Slots::claim(&global.runtime_dir, user(), state.slots)?,
+        listeners,
+        slots: ManuallyDrop::into_inner(slots),
         ears: Ears::default(),
         gateways,
         inquiries: Inquiries::default(),
@@ -134,8 +174,33 @@ fn rebuild(state: State, log: Option<std::os::fd::OwnedFd>) -> Result<Master, St
 }
 
 impl Master {
-    /// Looks at everything once that may have happened while nobody looked, and tells who waited.
+    /// Exchanges the gateways, and then tells who waited.
     fn go_on(&mut self, ticket: Option<Ticket>, release: &str) {
+        let (ours, pid) = (env!("CARGO_PKG_VERSION"), std::process::id());
+        ::log::info!("fpmd {ours} has taken over from fpmd {release}, pid {pid}");
+        self.look_around();
+        let (waiting, failed) = (self.gateways.serving().into_iter().collect(), Vec::new());
+        let succession = Succession { ticket, release: release.to_owned(), waiting, failed };
+        self.upgrade = Upgrade::Succeeding(succession);
+        self.timers.set(Timer::Upgrade, Some(clock::monotonic().after(upgrade::PATIENCE)));
+        for pool in self.gateways.serving() {
+            if let Err(reason) = self.start_successor(&pool) {
+                self.on_succession(&pool, Err(reason));
+            }
+        }
+        self.conclude_upgrade();
+    }
+
+    /// The program that was to take over could not: nothing has changed.
+    fn go_on_as_before(&mut self, ticket: Option<Ticket>, reason: &str) {
+        self.look_around();
+        let reason = format!("'{}' could not take over: {reason}", self.own_path.display());
+        self.give_up_upgrade(ticket, &reason);
+        ::log::info!("fpmd {} goes on as before, pid {}", env!("CARGO_PKG_VERSION"), std::process::id());
+    }
+
+    /// Looks at everything once that may have happened while nobody looked.
+    fn look_around(&mut self) {
         let now = clock::monotonic();
         let hurried: Vec<u64> = self.control.hurried().collect();
         for client in hurried {
@@ -149,15 +214,5 @@ impl Master {
         self.listen_again();
         self.facts_changed();
         self.reap();
-        let (waiting, failed) = (self.gateways.serving().into_iter().collect(), Vec::new());
-        let succession = Succession { ticket, release: release.to_owned(), waiting, failed };
-        self.upgrade = Upgrade::Succeeding(succession);
-        self.timers.set(Timer::Upgrade, Some(now.after(upgrade::PATIENCE)));
-        for pool in self.gateways.serving() {
-            if let Err(reason) = self.start_successor(&pool) {
-                self.on_succession(&pool, Err(reason));
-            }
-        }
-        self.conclude_upgrade();
     }
 }

@@ -12,9 +12,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::Master;
+use super::program::Identity;
 use super::run::{Timer, signals};
 use super::spawning::Pipe;
 use super::state::{State, VERSION};
+use super::take_over::CONSENT;
 use crate::ids::{ExitStatus, Pid, PoolName, Signal, Ticket};
 use crate::log;
 use crate::log::capture::Capture;
@@ -43,9 +45,18 @@ pub enum Upgrade {
     /// The new program reads the state.
     Trying(Trial),
     /// It can go on with it; as soon as nothing is half done, it will.
-    Agreed { ticket: Option<Ticket>, program: PathBuf },
+    Agreed(Agreement),
     /// This is the new program; gateways of the old one are being exchanged.
     Succeeding(Succession),
+}
+
+/// A program that can go on.
+#[derive(Debug)]
+pub struct Agreement {
+    ticket: Option<Ticket>,
+    program: PathBuf,
+    /// The very file that has said so.
+    tried: Option<Identity>,
 }
 
 /// What is left to do after the exec.
@@ -64,8 +75,7 @@ pub struct Succession {
 /// The new program, as a child that tells whether it could go on.
 #[derive(Debug)]
 pub struct Trial {
-    ticket: Option<Ticket>,
-    program: PathBuf,
+    agreement: Agreement,
     pid: Pid,
     report: ReportPipe,
     words: OwnedFd,
@@ -76,13 +86,13 @@ impl Master {
     pub(super) fn begin_upgrade(&mut self, ticket: Ticket) {
         let started = match &self.upgrade {
             Upgrade::None => self.refuse_upgrade().map_or_else(|| self.start_trial(ticket), Err),
-            Upgrade::Trying(_) | Upgrade::Agreed { .. } | Upgrade::Succeeding(_) => {
+            Upgrade::Trying(_) | Upgrade::Agreed(_) | Upgrade::Succeeding(_) => {
                 Err("an upgrade is in progress".to_owned())
             }
         };
         match started {
             Ok(trial) => {
-                ::log::info!("trying '{}' for an upgrade", trial.program.display());
+                ::log::info!("trying '{}' for an upgrade", trial.agreement.program.display());
                 self.upgrade = Upgrade::Trying(trial);
                 self.timers.set(Timer::Upgrade, Some(clock::monotonic().after(PATIENCE)));
             }
@@ -100,6 +110,7 @@ impl Master {
 
     fn start_trial(&mut self, ticket: Ticket) -> Result<Trial, String> {
         let program = self.own_path.clone();
+        let tried = Identity::of(&program);
         let failed = |error: process::SpawnError| error.to_string();
         let mut estate = Estate::default();
         let state = written(&self.will(&mut estate, Some(ticket))?)?;
@@ -114,7 +125,8 @@ impl Master {
         let output = Output::To(words.theirs.as_fd());
         let descriptors = Descriptors { stdin: state.as_fd(), stdout: output, stderr: output, cgroup: None };
         let child = process::spawn(&spawn, &descriptors).map_err(failed)?;
-        Ok(Trial { ticket: Some(ticket), program, pid: child.pid, report: child.report, words: words.ours })
+        let agreement = Agreement { ticket: Some(ticket), program, tried };
+        Ok(Trial { agreement, pid: child.pid, report: child.report, words: words.ours })
     }
 
     /// A child has ended; whether it was the new program's trial.
@@ -123,19 +135,20 @@ impl Master {
         if trial.pid != pid {
             return false;
         }
-        let Upgrade::Trying(Trial { ticket, program, report, words, .. }) = std::mem::take(&mut self.upgrade)
+        let Upgrade::Trying(Trial { agreement, report, words, .. }) = std::mem::take(&mut self.upgrade)
         else {
             return false;
         };
-        if status == ExitStatus::Code(0) {
-            self.upgrade = Upgrade::Agreed { ticket, program };
+        let said = said(words);
+        if status == ExitStatus::Code(0) && said.lines().any(|line| line == CONSENT) {
+            self.upgrade = Upgrade::Agreed(agreement);
             return true;
         }
         let reason = match report.read() {
             Report::Failed(error) => error.to_string(),
-            Report::Pending | Report::Executing => refusal(&program, status, words),
+            Report::Pending | Report::Executing => refusal(&agreement.program, status, &said),
         };
-        self.give_up_upgrade(ticket, &reason);
+        self.give_up_upgrade(agreement.ticket, &reason);
         true
     }
 
@@ -146,7 +159,8 @@ impl Master {
             Upgrade::Trying(trial) => {
                 // Its end is that of any other child then.
                 let _ = signal::send_to_group(trial.pid, Signal::KILL);
-                (trial.ticket, format!("'{}' has not answered within {PATIENCE:?}", trial.program.display()))
+                let Agreement { ticket, program, .. } = trial.agreement;
+                (ticket, format!("'{}' has not answered within {PATIENCE:?}", program.display()))
             }
             Upgrade::Succeeding(succession) => {
                 // Their ends say the rest.
@@ -154,7 +168,7 @@ impl Master {
                 self.upgrade = Upgrade::Succeeding(succession);
                 return;
             }
-            Upgrade::Agreed { ticket, .. } => {
+            Upgrade::Agreed(Agreement { ticket, .. }) => {
                 let held_up = self.half_done().unwrap_or("something is half done");
                 (ticket, format!("{held_up} for {PATIENCE:?}; try again"))
             }
@@ -162,7 +176,7 @@ impl Master {
         self.give_up_upgrade(ticket, &reason);
     }
 
-    fn give_up_upgrade(&mut self, ticket: Option<Ticket>, reason: &str) {
+    pub(super) fn give_up_upgrade(&mut self, ticket: Option<Ticket>, reason: &str) {
         self.timers.set(Timer::Upgrade, None);
         self.say_no(ticket, reason);
     }
@@ -190,9 +204,13 @@ impl Master {
 
     /// Becomes the new program, if that is wanted and nothing is half done. To be called when all actions are done.
     pub(super) fn proceed_with_upgrade(&mut self) {
-        let Upgrade::Agreed { ticket, program } = &self.upgrade else { return };
+        let Upgrade::Agreed(Agreement { ticket, program, tried }) = &self.upgrade else { return };
         let (ticket, program) = (*ticket, program.clone());
-        if let Some(reason) = self.refuse_upgrade() {
+        let is_another = || {
+            let text = || format!("'{}' was replaced after it was tried; try again", program.display());
+            (Identity::of(&program) != *tried).then(text)
+        };
+        if let Some(reason) = self.refuse_upgrade().or_else(is_another) {
             self.upgrade = Upgrade::None;
             return self.give_up_upgrade(ticket, &reason);
         }
@@ -272,18 +290,26 @@ fn written(state: &State<&Supervisor, &Capture>) -> Result<OwnedFd, String> {
 
 /// Nothing that the service manager says to us is for the trial.
 fn is_for_us(name: &std::ffi::OsStr) -> bool {
-    name == handover::VARIABLE || systemd::VARIABLES.iter().any(|ours| name == *ours)
+    handover::VARIABLES.iter().chain(&systemd::VARIABLES).any(|ours| name == *ours)
 }
 
-/// What a program said that cannot go on.
-fn refusal(program: &Path, status: ExitStatus, words: OwnedFd) -> String {
+/// What a program has said that has ended.
+fn said(words: OwnedFd) -> String {
     let mut said = Vec::new();
-    // Everything is in the pipe, as it has ended; what a child of its may add is not waited for.
+    // Everything is in the pipe; what a child of its may add is not waited for.
     let _ = File::from(words).take(WORDS).read_to_end(&mut said);
-    let said = String::from_utf8_lossy(&said);
+    String::from_utf8_lossy(&said).into_owned()
+}
+
+/// Why a program cannot go on that said this.
+fn refusal(program: &Path, status: ExitStatus, said: &str) -> String {
+    let program = program.display();
+    if status == ExitStatus::Code(0) {
+        return format!("'{program}' does not know how to take over");
+    }
     let said: Vec<&str> = said.lines().map(|line| line.trim_start_matches("fpmd: ")).collect();
     match said.as_slice() {
-        [] => format!("'{}' {status} when it was tried", program.display()),
-        lines => format!("'{}' refuses:\n{}", program.display(), lines.join("\n")),
+        [] => format!("'{program}' {status} when it was tried"),
+        lines => format!("'{program}' refuses:\n{}", lines.join("\n")),
     }
 }

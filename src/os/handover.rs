@@ -1,26 +1,26 @@
-//! Becoming another program with the same pid: which descriptors it gets on purpose, how it is told, and that no signal is
-//! lost or deadly on the way. execve(2), memfd_create(2), fcntl(2). What is written down for the successor is `master`'s.
+//! Becoming another program with the same pid: which descriptors it gets on purpose, and that no signal is lost or deadly on
+//! the way. memfd_create(2), fcntl(2). How that program is told, and the way back, is `passage`'s; what is written down for it
+//! is `master`'s.
 
-use std::ffi::{CString, OsString};
+mod passage;
+
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, FdFlag, SealFlag, fcntl};
+use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::SigSet;
 use serde::{Deserialize, Serialize};
 
+pub use self::passage::{Inheritance, Turn, VARIABLES, WayBack, inheritance};
 use super::signal::Blocked;
 use super::socket;
-
-/// Tells a program that it takes over from one with the same pid: `PID:DESCRIPTOR`, the descriptor of what is written
-/// down. Meant for that process alone.
-pub const VARIABLE: &str = "FPMD_TAKE_OVER";
 
 /// A descriptor under the number that it keeps over the exec.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,44 +58,21 @@ impl<'a> Estate<'a> {
         heirloom
     }
 
-    /// Becomes `program`, under our own arguments, with `will` as what is written down. Returns only if that fails: then
-    /// everything is as it was, but for signals, which `_held` gives back.
+    /// Becomes `program`, under our own arguments, with `will` as what is written down and with a way back to us. Returns
+    /// only if that fails: then everything is as it was, but for signals, which `_held` gives back.
     pub fn become_program(&self, program: &Path, will: BorrowedFd<'_>, _held: &Blocked) -> Errno {
-        let will = [will];
-        let all = || self.lent.iter().copied().chain(self.copies.iter().map(AsFd::as_fd)).chain(will);
-        let set = |flags: FdFlag| all().try_for_each(|fd| fcntl(fd, FcntlArg::F_SETFD(flags)).map(drop));
-        let result = set(FdFlag::empty()).and_then(|()| execute(program, Heirloom(will[0].as_raw_fd())));
-        let _ = set(FdFlag::FD_CLOEXEC);
+        let way_back = match WayBack::open() {
+            Ok(way_back) => way_back,
+            Err(errno) => return errno,
+        };
+        let ours = [will, way_back.as_fd()];
+        let lent = self.lent.iter().copied().chain(self.copies.iter().map(AsFd::as_fd));
+        let result = passage::with_open(lent.chain(ours), || passage::go(program, will, &way_back));
         match result {
             Ok(never) => match never {},
             Err(errno) => errno,
         }
     }
-}
-
-fn execute(program: &Path, will: Heirloom) -> Result<std::convert::Infallible, Errno> {
-    let text = |bytes: &[u8]| CString::new(bytes).map_err(|_| Errno::EINVAL);
-    let ours = env::vars_os().filter(|(name, _)| name != VARIABLE);
-    let note = (OsString::from(VARIABLE), OsString::from(format!("{}:{}", std::process::id(), will.0)));
-    let environment = ours.chain([note]).map(|(mut name, value)| {
-        name.push("=");
-        name.push(value);
-        text(name.as_bytes())
-    });
-    let environment = environment.collect::<Result<Vec<_>, _>>()?;
-    let arguments = env::args_os().map(|argument| text(argument.as_bytes()));
-    let arguments = arguments.collect::<Result<Vec<_>, _>>()?;
-    nix::unistd::execve(&text(program.as_os_str().as_bytes())?, &arguments, &environment)
-}
-
-/// The descriptor of what our predecessor in this process has written down; `None` if there was none. Signals are still
-/// held back then: see [`release_signals`].
-pub fn will() -> Option<Heirloom> {
-    let note = env::var(VARIABLE).ok()?;
-    let (pid, number) = note.split_once(':')?;
-    let ours = pid.parse() == Ok(std::process::id());
-    // Of a successor's own children that pid is another one, and a shell that copied the variable has its own.
-    number.parse().ok().filter(|_| ours).map(Heirloom)
 }
 
 /// Lets in the signals that came while the predecessor became us. To be called when they are caught.
@@ -117,13 +94,15 @@ pub fn written(text: &[u8]) -> io::Result<OwnedFd> {
     Ok(file.into())
 }
 
-/// What is written there.
+/// What is written there, from its beginning: another program in this process may have read it before.
 ///
 /// # Errors
 /// It cannot be read, or is not text.
-pub fn read(fd: OwnedFd) -> io::Result<String> {
+pub fn read(fd: BorrowedFd<'_>) -> io::Result<String> {
+    let mut file = File::from(fd.try_clone_to_owned()?);
+    file.rewind()?;
     let mut text = String::new();
-    File::from(fd).read_to_string(&mut text)?;
+    file.read_to_string(&mut text)?;
     Ok(text)
 }
 
@@ -150,14 +129,18 @@ fn without_deleted(path: PathBuf) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
+    use nix::fcntl::FdFlag;
+
     use super::*;
 
     #[test]
-    fn what_is_written_down_is_read_once_from_its_beginning_and_cannot_be_changed() {
+    fn what_is_written_down_is_read_from_its_beginning_again_and_again_and_cannot_be_changed() {
         let fd = written(b"{\"a\": 1}").unwrap();
         let mut copy = File::from(fd.try_clone().unwrap());
         assert_eq!(copy.write(b"x").unwrap_err().raw_os_error(), Some(libc::EPERM));
-        assert_eq!(read(fd).unwrap(), "{\"a\": 1}");
+        for _ in 0..2 {
+            assert_eq!(read(fd.as_fd()).unwrap(), "{\"a\": 1}");
+        }
     }
 
     #[test]

@@ -33,6 +33,7 @@ mod stopping;
 mod supervision;
 mod support;
 mod upgrade;
+mod upgrade_back;
 mod upgrade_gateway;
 mod web;
 mod workers;

@@ -14,7 +14,7 @@ use crate::support::daemon::{Dispatch, Fpmd, Pool, Ran, Rig, fpmctl};
 use crate::support::{Load, as_root, process, wait_until, workers};
 
 /// What must be the same before and after.
-fn gist(pool: &PoolSnapshot) -> impl PartialEq + std::fmt::Debug + use<> {
+pub fn gist(pool: &PoolSnapshot) -> impl PartialEq + std::fmt::Debug + use<> {
     let workers: Vec<_> = pool
         .workers
         .iter()
@@ -28,7 +28,7 @@ fn is_up(pool: &PoolSnapshot, workers: u32) -> bool {
 }
 
 #[track_caller]
-fn upgrade(fpmd: &Fpmd) {
+pub fn upgrade(fpmd: &Fpmd) {
     let pid = fpmd.pid();
     let before = fpmd.log().matches("has taken over").count();
     let said = fpmd.ctl_done(&["upgrade"]);
@@ -90,7 +90,7 @@ fn everything_is_as_it_was(dispatch: Dispatch) {
     fpmd.finish();
 }
 
-fn good(answer: std::io::Result<crate::support::fastcgi::Answer>) -> Result<(), String> {
+pub fn good(answer: std::io::Result<crate::support::fastcgi::Answer>) -> Result<(), String> {
     match answer {
         Ok(answer) if !answer.head.starts_with("Status: 5") && !answer.body.is_empty() => Ok(()),
         Ok(answer) => Err(answer.head),
@@ -201,6 +201,8 @@ fn a_program_that_cannot_go_on_changes_nothing() {
     refused(&fpmd, "Permission denied");
     fpmd.rig.install(&program("#!/bin/sh\nkill -SEGV $$\n"));
     refused(&fpmd, "SIGSEGV");
+    fpmd.rig.install(Path::new("/bin/true"));
+    refused(&fpmd, "does not know how to take over");
     // A version that knows nothing of upgrades.
     fpmd.rig.install(Path::new("/bin/ls"));
     refused(&fpmd, "take-over-trial");
@@ -228,7 +230,7 @@ fn a_program_that_never_answers_is_given_up() {
 }
 
 /// fpmd under a program that first changes what was written down, by an expression on `state`.
-fn altered(fpmd: &Fpmd, change: &str) -> PathBuf {
+pub fn altered(fpmd: &Fpmd, change: &str) -> PathBuf {
     let (python, fpmd_path) = (workers::interpreter(), env!("CARGO_BIN_EXE_fpmd"));
     let text = format!(
         r#"#!{python}
