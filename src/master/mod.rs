@@ -13,6 +13,7 @@ mod gateways;
 mod globals;
 mod inquiries;
 mod listeners;
+mod looks;
 mod orphans;
 mod passage;
 mod pid_file;

@@ -15,11 +15,10 @@ use crate::event;
 use crate::event::token::Token;
 use crate::ids::{ExitStatus, Generation, Pid, PoolName, SlotId, WorkerId};
 use crate::log::capture::{Capture, Form, Limits, Source, Stream};
-use crate::os::activity::{self, Observer, Way};
-use crate::os::{clock, inspect};
+use crate::os::clock;
 use crate::policy::Wear;
 use crate::supervise::event::{Event, WorkerCommand};
-use crate::wire::gateway::{FromGateway, Past, Rest, Sight, TakenBack, ToGateway, VERSION};
+use crate::wire::gateway::{FromGateway, Past, ToGateway, VERSION};
 
 /// How long changed numbers may wait to be told to a gateway: a thousand starts are told at once.
 const FACTS_PAUSE: Duration = Duration::from_millis(100);
@@ -152,9 +151,7 @@ impl Master {
                 self.gateways.tell_process(pool, number, &ToGateway::Rest { slot, worker, rest });
             }
             FromGateway::TakeBack { slot, worker, kept, until } => {
-                let is_late = until.is_some_and(|until| until < clock::monotonic());
-                let outcome =
-                    if is_late { TakenBack::Begun } else { self.take_back(pool, slot, worker, kept) };
+                let outcome = self.take_back(pool, (slot, worker), kept, until);
                 self.gateways.tell_process(pool, number, &ToGateway::TakenBack { slot, worker, outcome });
             }
             FromGateway::Load(load) if role == Role::Handing => self.gateways.note_load(number, load),
@@ -200,13 +197,6 @@ impl Master {
         self.gateways.tell_process(pool, number, &ToGateway::Shut);
     }
 
-    fn sight(&self, pool: &PoolName, slot: SlotId, worker: WorkerId) -> Sight {
-        match (self.stage(pool, slot, worker), self.on_slot(worker)) {
-            (Some(_), Some((_, _, pid))) => sight(pid),
-            (None, _) | (_, None) => Sight::default(),
-        }
-    }
-
     fn on_drained(&mut self, pool: &PoolName, slot: SlotId, worker: WorkerId) {
         // Asked for by name, or as one of the idlest.
         if let Some(Stage::Draining { .. } | Stage::Admitted { .. }) = self.stage(pool, slot, worker) {
@@ -233,41 +223,9 @@ impl Master {
     }
 
     /// What the gateway knows of a worker, if that worker is still there.
-    fn stage(&self, pool: &PoolName, slot: SlotId, worker: WorkerId) -> Option<Stage> {
+    pub(super) fn stage(&self, pool: &PoolName, slot: SlotId, worker: WorkerId) -> Option<Stage> {
         let occupant = self.slots.occupant(pool, slot)?;
         (occupant.worker == worker).then_some(occupant.stage)
-    }
-
-    /// What the worker does that has answered to the end.
-    fn rest(&self, pool: &PoolName, slot: SlotId, worker: WorkerId) -> Rest {
-        match (self.stage(pool, slot, worker), self.on_slot(worker), self.slots.listener(pool, slot)) {
-            (Some(_), Some((_, _, pid)), Some(listener)) => match Observer::rest(listener, pid) {
-                activity::Rest::Waiting => Rest::Waiting,
-                activity::Rest::AtWork => Rest::AtWork,
-                activity::Rest::Unknown => Rest::Unknown,
-            },
-            // It has ended, and its gateway hears of that too.
-            (_, _, _) => Rest::AtWork,
-        }
-    }
-
-    /// Takes the one request from a worker that it has not begun with.
-    fn take_back(&mut self, pool: &PoolName, slot: SlotId, worker: WorkerId, kept: Option<u64>) -> TakenBack {
-        let (Some(_), Some((_, _, pid)), Some(listener)) =
-            (self.stage(pool, slot, worker), self.on_slot(worker), self.slots.listener(pool, slot))
-        else {
-            return TakenBack::Begun;
-        };
-        let way = kept.map_or(Way::New, Way::Kept);
-        match self.observer.take_back(listener, pid, way) {
-            Ok(activity::TakenBack::Taken) => TakenBack::Taken,
-            Ok(activity::TakenBack::Begun) => TakenBack::Begun,
-            Ok(activity::TakenBack::Unknown) => TakenBack::Unknown,
-            Err(error) => {
-                log::debug!("[pool {pool}] {error}");
-                TakenBack::Unknown
-            }
-        }
     }
 
     fn command(&mut self, worker: WorkerId, command: WorkerCommand) {
@@ -336,19 +294,5 @@ impl Master {
                 self.gateways.tell_handing(&view.name, &ToGateway::SlotGone { slot });
             }
         }
-    }
-}
-
-/// What a worker's process is doing. The place to ask for a stack trace, too: nobody makes one so far.
-fn sight(pid: Pid) -> Sight {
-    let seen = inspect::look(pid);
-    Sight {
-        state: seen.state.map(str::to_owned),
-        system_call: seen.system_call,
-        waits_on: seen.waits_on,
-        wchan: seen.wait_channel,
-        cpu: seen.cpu.map(|cpu| cpu.total()),
-        memory: seen.memory,
-        trace: Vec::new(),
     }
 }
