@@ -110,6 +110,12 @@ fn rehearse(will: BorrowedFd<'_>) -> Result<(), String> {
     })
 }
 
+/// What an exec has undone.
+fn prepare_process() -> Result<(), String> {
+    signal::ignore_write_signals().map_err(|error| error.to_string())?;
+    wait::set_subreaper().map_err(|error| error.to_string())
+}
+
 /// Everything from what is written down. Only what removes nothing when it is dropped is made before what may fail.
 fn rebuild(
     state: State,
@@ -118,8 +124,7 @@ fn rebuild(
     let text = |error: &dyn std::fmt::Display| error.to_string();
     let (global, settings) = Settings::read(state.settings)?;
     begin_log(&log::Settings::from(&global)).map_err(|error| text(&error))?;
-    signal::ignore_write_signals().map_err(|error| text(&error))?;
-    wait::set_subreaper().map_err(|error| text(&error))?;
+    prepare_process()?;
     let poll = mio::Poll::new().map_err(|error| text(&error))?;
     let registry = poll.registry();
     let signals = catch_signals(registry).map_err(|error| text(&error))?;

@@ -162,6 +162,10 @@ impl AsFd for Channel {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsRawFd;
+
+    use nix::sys::socket::{Shutdown, shutdown};
+
     use super::*;
     use crate::ids::SlotId;
 
@@ -186,7 +190,8 @@ mod tests {
             channel.flush().unwrap();
         }
         assert!(channel.unsent.is_empty());
-        drop(theirs);
+        // Closing is not enough: the child of a test beside this one may have it open too, for a moment.
+        shutdown(theirs.as_raw_fd(), Shutdown::Both).unwrap();
         assert_eq!(channel.send(&slot(0), &[]), Err(Fault::Closed));
     }
 
