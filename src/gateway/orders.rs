@@ -73,7 +73,12 @@ impl Gateway {
         }
         let files = log_files(descriptors, settings.has_access_log, settings.has_slowlog);
         self.seams.journal.configure(&settings, files);
+        let wear = |settings: &Settings| (settings.max_requests, settings.max_requests_jitter);
+        let wears_anew = wear(&self.settings) != wear(&settings);
         self.settings = settings;
+        if wears_anew {
+            self.wear_anew();
+        }
         self.read_networks();
         for key in self.slots.keys(|_| true) {
             self.recount(key);
@@ -85,6 +90,17 @@ impl Gateway {
         self.watch_queue();
         self.feed();
         self.outbox.push_back(FromGateway::Ready { version: VERSION });
+    }
+
+    /// Workers that are there already may have another number of requests from now on. One that has had more than that gets
+    /// one more, so that those whose time has come do not all leave at once, but as they are needed.
+    fn wear_anew(&mut self) {
+        for key in self.slots.keys(|slot| slot.worker.is_some()) {
+            let wear = self.next_wear();
+            if let Some(worker) = self.slots.get_mut(key).and_then(|slot| slot.worker.as_mut()) {
+                worker.wear = wear;
+            }
+        }
     }
 
     fn open_door(&mut self, fd: OwnedFd) {
@@ -184,13 +200,13 @@ impl Gateway {
     fn end_worker(&mut self, slot: SlotId, worker: WorkerId, how: &str) {
         let Some(key) = self.places.get(&slot).copied() else { return };
         self.forget_warming(worker);
+        self.ask_for_unaccepted(slot, worker);
         let Some(place) = self.slots.get_mut(key) else { return };
         if place.worker.as_ref().is_none_or(|known| known.name.worker != worker) {
             return;
         }
         ::log::debug!("[pool {}] worker {} on slot {} {how}", self.settings.pool, worker.0, slot.0);
-        // Connections with a request on them are left alone: either their end comes as an event, after what the worker
-        // had still to say, or they wait to be accepted, and its replacement will do that.
+        // Connections that it had accepted are left alone: their end comes as an event, after what it had still to say.
         place.worker = None;
         place.lost.clear();
         place.tail = None;

@@ -89,61 +89,90 @@ impl Gateway {
 
     /// Whether a worker has not read a byte of its request, all of which is sent.
     fn is_unread(&mut self, key: Key) -> bool {
-        let Some(upstream) = self.upstreams.get(key) else { return false };
-        let answered = upstream.request.and_then(|at| self.requests.get(at));
-        if !upstream.is_sent() || answered.is_none_or(|request| request.answer.any() > 0) {
-            return false;
+        self.upstreams.get(key).is_some_and(Upstream::is_sent)
+            && matches!(self.reception(key), Some(Reception::NotAccepted | Reception::NotRead))
+    }
+
+    /// What was done with a request that no byte was answered to.
+    fn reception(&mut self, key: Key) -> Option<Reception> {
+        let upstream = self.upstreams.get(key)?;
+        let request = upstream.request.and_then(|at| self.requests.get(at))?;
+        if request.answer.any() > 0 {
+            return None;
         }
         if self.diag.is_none() {
             self.diag = SockDiag::open().ok();
         }
-        let reception =
-            self.diag.as_mut().map(|diag| diag.reception(upstream.stream.as_fd(), upstream.written));
-        matches!(reception, Some(Ok(Some(Reception::NotAccepted | Reception::NotRead))))
+        self.diag.as_mut()?.reception(upstream.stream.as_fd(), upstream.written).ok()?
     }
 
-    /// Whether a request could be taken back.
+    /// A worker has ended. What it had not accepted waits for the next one on its slot, but whether and when one comes there
+    /// is for the master to know: it takes everything back if nobody is there.
+    pub(super) fn ask_for_unaccepted(&mut self, slot: SlotId, worker: WorkerId) {
+        let Some(place) = self.places.get(&slot).copied() else { return };
+        let mut any = false;
+        for key in self.upstreams.keys(|upstream| upstream.slot == place && upstream.request.is_some()) {
+            if self.reception(key) == Some(Reception::NotAccepted)
+                && let Some(upstream) = self.upstreams.get_mut(key)
+            {
+                upstream.heard = Heard::Doubtful;
+                any = true;
+            }
+        }
+        if any {
+            self.outbox.push_back(FromGateway::TakeBack { slot, worker, kept: None, until: None });
+        }
+    }
+
+    /// Whether requests could be taken back.
     pub(super) fn taken_back(&mut self, slot: SlotId, worker: WorkerId, outcome: TakenBack) {
         let Some(key) = self.places.get(&slot).copied() else { return };
-        let doubtful = |upstream: &Upstream| upstream.slot == key && upstream.heard == Heard::Doubtful;
-        // A master that was late has taken what the worker got meanwhile.
-        let unheard = |upstream: &Upstream| upstream.slot == key && upstream.request.is_some();
-        let found = self.upstreams.keys(doubtful).first().copied();
-        let found = found.or_else(|| match outcome {
-            TakenBack::Taken => self.upstreams.keys(unheard).first().copied(),
-            TakenBack::Begun | TakenBack::Unknown => None,
-        });
-        let Some(upstream) = found else { return };
         if outcome == TakenBack::Unknown {
             self.tails.trust = Trust::Blind;
         }
-        if outcome != TakenBack::Taken {
-            if let Some(upstream) = self.upstreams.get_mut(upstream) {
-                // One that got no time to stop is asked again.
-                upstream.heard = Heard::Unknown;
-                upstream.doubts = upstream.doubts.saturating_add(1);
-            }
-            self.again.push(Token::Upstream(upstream));
-            return self.watch_receptions();
+        let mut doubtful =
+            self.upstreams.keys(|upstream| upstream.slot == key && upstream.heard == Heard::Doubtful);
+        if doubtful.is_empty() && outcome == TakenBack::Taken {
+            // A master that was late has taken what the worker got meanwhile.
+            doubtful = self.upstreams.keys(|upstream| upstream.slot == key && upstream.request.is_some());
         }
+        for upstream in doubtful {
+            match outcome {
+                TakenBack::Taken => self.give_to_another(upstream, key, worker),
+                TakenBack::Begun | TakenBack::Unknown => self.leave_it(upstream),
+            }
+        }
+        self.recount(key);
+        self.feed();
+    }
+
+    /// One that its worker got no time to stop for is asked about again.
+    fn leave_it(&mut self, key: Key) {
+        if let Some(upstream) = self.upstreams.get_mut(key) {
+            upstream.heard = Heard::Unknown;
+            upstream.doubts = upstream.doubts.saturating_add(1);
+        }
+        self.again.push(Token::Upstream(key));
+        self.watch_receptions();
+    }
+
+    fn give_to_another(&mut self, upstream: Key, slot: Key, worker: WorkerId) {
         let request = self.upstreams.remove(upstream).and_then(|upstream| upstream.request);
         let now = self.now;
-        if let Some(slot) = self.slots.get_mut(key) {
+        if let Some(slot) = self.slots.get_mut(slot) {
             slot.active -= 1;
             if let Some(known) = slot.worker.as_mut().filter(|known| known.name.worker == worker) {
                 known.served = known.served.saturating_sub(1);
                 slot.tail = Some(Tail::proven(known.answered, now));
+                self.look_no_later_than(now.after(BRIEF));
             }
         }
         self.counters.taken_back += 1;
-        self.recount(key);
         if let Some(at) = request {
             if let Some(request) = self.requests.get_mut(at) {
                 request.attempts = request.attempts.saturating_sub(1);
             }
             self.put_back(at);
         }
-        self.look_no_later_than(now.after(BRIEF));
-        self.feed();
     }
 }

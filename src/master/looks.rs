@@ -28,7 +28,8 @@ impl Master {
         }
     }
 
-    /// Takes the one request from a worker that it has not begun with, unless it may have another one by now.
+    /// Takes the one request from a worker that it has not begun with, unless it may have another one by now; or all that wait
+    /// where nobody is any more.
     pub(super) fn take_back(
         &mut self,
         pool: &PoolName,
@@ -36,6 +37,12 @@ impl Master {
         kept: Option<u64>,
         until: Option<Moment>,
     ) -> TakenBack {
+        if self.slots.occupant(pool, slot).is_none() {
+            // Slots where somebody waits are not closed before.
+            self.facts_changed();
+            let taken = self.slots.listener(pool, slot).map(activity::take_pending);
+            return taken.map_or(TakenBack::Begun, judged);
+        }
         let is_late = until.is_some_and(|until| until < clock::monotonic());
         let (Some(_), Some((_, _, pid)), Some(listener), false) =
             (self.stage(pool, slot, worker), self.on_slot(worker), self.slots.listener(pool, slot), is_late)
@@ -44,14 +51,20 @@ impl Master {
         };
         let way = kept.map_or(Way::New, Way::Kept);
         match self.observer.take_back(listener, pid, way) {
-            Ok(activity::TakenBack::Taken) => TakenBack::Taken,
-            Ok(activity::TakenBack::Begun) => TakenBack::Begun,
-            Ok(activity::TakenBack::Unknown) => TakenBack::Unknown,
+            Ok(outcome) => judged(outcome),
             Err(error) => {
                 log::debug!("[pool {pool}] {error}");
                 TakenBack::Unknown
             }
         }
+    }
+}
+
+fn judged(outcome: activity::TakenBack) -> TakenBack {
+    match outcome {
+        activity::TakenBack::Taken => TakenBack::Taken,
+        activity::TakenBack::Begun => TakenBack::Begun,
+        activity::TakenBack::Unknown => TakenBack::Unknown,
     }
 }
 

@@ -15,6 +15,7 @@ use crate::event;
 use crate::event::token::Token;
 use crate::ids::{ExitStatus, Generation, Pid, PoolName, SlotId, WorkerId};
 use crate::log::capture::{Capture, Form, Limits, Source, Stream};
+use crate::os::activity;
 use crate::os::clock;
 use crate::policy::Wear;
 use crate::supervise::event::{Event, WorkerCommand};
@@ -49,6 +50,10 @@ impl Master {
         let log = Pipe::open()?;
         let (number, pid) = self.gateways.start(pool, &mut self.cgroups, &log)?;
         self.watch_gateway(pool, number, pid, log)?;
+        // Nobody waits any more for what the one before has sent there.
+        for (_, listener, _) in self.slots.of(pool).filter(|(_, _, occupant)| occupant.is_none()) {
+            activity::take_pending(listener);
+        }
         let listeners = doors_of(&self.listeners, &self.gateways, pool);
         self.gateways.tell_everything(pool, &World { listeners, slots: &self.slots });
         self.warm_up_again(pool);

@@ -166,12 +166,10 @@ impl Master {
         }
     }
 
-    /// The worker has ended: its seat is free, and a gateway that knew it learns that.
+    /// The worker has ended: its seat is free, and the gateway learns that, even if it never knew the worker: requests may
+    /// have waited for it.
     pub(super) fn vacate(&mut self, pool: &PoolName, seat: Seat, id: WorkerId, status: ExitStatus) {
-        let stage = self.leave(pool, seat, id);
-        if let (Seat::Slot(slot), Some(Stage::Admitted { .. } | Stage::Draining { .. } | Stage::Drained)) =
-            (seat, stage)
-        {
+        if let (Seat::Slot(slot), Some(_)) = (seat, self.leave(pool, seat, id)) {
             self.gateways.tell_gone(pool, slot, id, status);
         }
     }

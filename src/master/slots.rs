@@ -223,12 +223,12 @@ impl Slots {
     }
 
     /// Closes free slots until no more than `wanted` slots are left, or all that are left are in use: those that were in use
-    /// longest ago first. A connection that waits on one of them breaks, and the gateway sends it elsewhere.
+    /// longest ago first. One where a connection waits stays until the gateway has heard that nobody is there.
     pub fn shrink(&mut self, pool: &PoolName, wanted: usize) -> Vec<SlotId> {
         let Some(slots) = self.pools.get_mut(pool) else { return Vec::new() };
         let mut free: Vec<(u64, SlotId)> = slots
             .iter()
-            .filter(|(_, slot)| slot.occupant.is_none())
+            .filter(|(_, slot)| slot.occupant.is_none() && !slot.listener.has_pending())
             .map(|(id, slot)| (slot.last_used, *id))
             .collect();
         free.sort_unstable();

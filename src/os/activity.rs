@@ -14,7 +14,7 @@ use std::time::Duration;
 use nix::sched::sched_yield;
 use nix::sys::stat::fstat;
 
-pub use self::rest::{Rest, TakenBack, Way};
+pub use self::rest::{Rest, TakenBack, Way, take_pending};
 use self::wait::Wait;
 use serde::{Deserialize, Serialize};
 

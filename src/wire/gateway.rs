@@ -258,7 +258,8 @@ pub enum FromGateway {
         worker: WorkerId,
     },
     /// The worker seems to be at work on something else and has not begun to read the one request that it was sent: take
-    /// that from it, if it is so, and answer with `TakenBack`.
+    /// that from it, if it is so, and answer with `TakenBack`. Or it has ended and had not accepted what it was sent: take all
+    /// of that, if nobody sits there.
     TakeBack {
         /// Which slot.
         slot: SlotId,

@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::net::TcpListener;
 use std::os::fd::AsFd;
+use std::os::unix::net::UnixListener;
 use std::time::{Duration, Instant};
 
 use fpmd::fcgi::body::Connection;
@@ -11,7 +12,7 @@ use fpmd::policy::Wear;
 use fpmd::wire::gateway::{FromGateway, Rest, Settings, TakenBack, ToGateway};
 
 use crate::peer::{Reader, Visit, ask, echo, get, post, request};
-use crate::stage::{Stage, settings};
+use crate::stage::{Stage, connect, settings};
 
 /// Sends a request without waiting for its answer.
 fn send(stage: &Stage, path: &str) -> Reader<std::os::unix::net::UnixStream> {
@@ -206,6 +207,27 @@ fn a_worn_worker_is_told_of_once_and_exactly() {
     stage.bury(slot);
     stage.claim(slot, 1);
     assert_eq!(fourth.answer(1).body(), b"/fourth ");
+}
+
+/// A reload does not need to exchange workers for it.
+#[test]
+fn workers_that_run_wear_out_by_new_settings_too() {
+    let mut stage = Stage::new(&settings());
+    let slot = stage.slot();
+    echo(stage.listener(slot));
+    let worker = stage.claim(slot, 1);
+    for _ in 0..5 {
+        ask(stage.connect(), &get("/"), b"");
+    }
+    for (max_requests, idle) in [(7, 1), (0, 1), (4, 0)] {
+        let door = stage.directory.join(format!("door-{max_requests}"));
+        let listener = UnixListener::bind(&door).unwrap();
+        stage.configure(&Settings { max_requests, ..settings() }, &[listener.as_fd()]);
+        ask(connect(&door), &get("/"), b"");
+        stage.until("what is left of it", |report| report.load.busy == 0 && report.load.idle == idle);
+    }
+    let worn = stage.expect("Worn", |message| matches!(message, FromGateway::Worn { .. }));
+    assert_eq!(worn, FromGateway::Worn { slot: SlotId(0), worker, requests: 8, wear: Wear::Requests });
 }
 
 #[test]

@@ -7,7 +7,7 @@ use fpmd::fcgi::body::Connection;
 use fpmd::fcgi::encode;
 use fpmd::fcgi::record::{RecordType, RequestId};
 use fpmd::ids::SlotId;
-use fpmd::wire::gateway::FromGateway;
+use fpmd::wire::gateway::{FromGateway, TakenBack, ToGateway};
 
 use crate::peer::{Reader, Visit, ask, echo, get, post, request};
 use crate::stage::{Stage, settings};
@@ -333,4 +333,27 @@ fn without_a_buffer_requests_are_streamed() {
     assert_eq!(stdin, [b'a'; 100_000]);
     visit.reply(b" and goodbye");
     assert_eq!(Reader::new(client).answer(1).stdout, b" and goodbye");
+}
+
+/// Its place may stay empty: the master, which knows, takes it back, and so even what must not be repeated goes elsewhere.
+#[test]
+fn what_a_worker_that_has_gone_had_not_accepted_is_given_to_another() {
+    let mut stage = Stage::new(&settings());
+    let (first, second) = (stage.slot(), stage.slot());
+    let worker = stage.claim(first, 1);
+    let mut client = stage.connect();
+    client.write_all(&request(1, Connection::Close, &post("/", "4"), b"body")).unwrap();
+    stage.until("it is sent", |report| report.load.busy == 1);
+    stage.bury(first);
+    let asked = stage.expect("TakeBack", |message| matches!(message, FromGateway::TakeBack { .. }));
+    assert_eq!(asked, FromGateway::TakeBack { slot: SlotId(0), worker, kept: None, until: None });
+    // As the master does.
+    drop(stage.listener(first).accept().unwrap());
+    stage.say(&ToGateway::TakenBack { slot: SlotId(0), worker, outcome: TakenBack::Taken });
+    stage.until("it waits", |report| report.load.queued == 1 && report.load.busy == 0);
+    stage.claim(second, 1);
+    echo(stage.listener(second));
+    assert_eq!(Reader::new(client).answer(1).body(), b"/ body");
+    let report = stage.report();
+    assert_eq!((report.taken_back, report.retried, report.broken), (1, 0, 0));
 }

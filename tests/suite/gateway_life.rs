@@ -142,6 +142,37 @@ fn killed_workers_cost_at_most_the_requests_in_them() {
     fpmd.finish();
 }
 
+/// Where nobody needs to come after it, nobody would ever accept on its slot.
+#[test]
+fn what_waits_for_a_killed_worker_is_served_where_workers_follow_demand() {
+    for mode in ["ondemand", "dynamic"] {
+        let pool = routed("www", &workers::c()).mode(mode).workers(12);
+        let pool = match mode {
+            "dynamic" => pool.pm("min_spare_servers", "1").pm("max_spare_servers", "3"),
+            _ => pool,
+        };
+        let mut fpmd = Rig::new().pool(pool).expect("exited on signal 9").start();
+        fpmd.descriptors_may_change();
+        good(fpmd.address("www").get("/pid")).unwrap();
+        let before = fpmd.wait_pool("www", "idle workers", |pool| pool.idle_processes > 0);
+        let workers: Vec<i32> = before.workers.iter().map(|worker| worker.pid.as_raw()).collect();
+        workers.iter().for_each(|pid| process::signal(*pid, Signal::SIGSTOP));
+        let stopped = |pid: &i32| process::process(*pid).is_some_and(|one| one.state == 'T');
+        wait_until("stopped workers", || workers.iter().all(stopped));
+        let ask = |_| {
+            let address = fpmd.address("www");
+            std::thread::spawn(move || good(address.get("/pid")))
+        };
+        let clients: Vec<_> = workers.iter().map(ask).collect();
+        fpmd.wait_pool("www", "all at work", |pool| pool.active_processes as usize >= workers.len());
+        workers.iter().for_each(|pid| process::signal(*pid, Signal::SIGKILL));
+        clients.into_iter().for_each(|client| client.join().unwrap().unwrap());
+        let gateway = fpmd.pool("www").gateway.unwrap();
+        assert_eq!(gateway.broken, 0, "{gateway:?}");
+        fpmd.finish();
+    }
+}
+
 #[test]
 fn a_killed_gateway_comes_back_and_its_workers_stay() {
     let rig = Rig::new().pool(routed("www", &workers::php()).workers(2)).expect("exited on signal 9");

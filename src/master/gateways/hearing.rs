@@ -37,7 +37,12 @@ impl Gateways {
         let process = self.process_mut(number)?;
         let received = process.channel.flush().and_then(|()| process.channel.receive());
         match received {
-            Ok(received) => received.map(|(message, descriptors)| Said { by, message, descriptors }),
+            Ok(received) => {
+                let (message, descriptors) = received?;
+                // It runs: nobody will ask why it could not, and two descriptors for each pool are saved.
+                process.report = None;
+                Some(Said { by, message, descriptors })
+            }
             // Its end follows.
             Err(Fault::Closed) => None,
             Err(fault) => {

@@ -32,7 +32,7 @@ pub struct Process {
     pub pid: Pid,
     /// How the messages go.
     pub channel: Channel,
-    /// Why it could not run, should that be so; `None` for one that an earlier program has started.
+    /// Why it could not run, should that be so; `None` once it has spoken.
     pub report: Option<ReportPipe>,
     /// When it was started.
     pub since: Moment,

@@ -112,8 +112,9 @@ impl Observer {
     }
 }
 
-/// Closes whatever waits at the listener: its worker is stopped, so that nobody else accepts and this does not wait.
-fn take_pending(listener: &Listener) -> TakenBack {
+/// Closes whatever waits at the listener. Its worker is stopped or has ended, so that nobody else accepts and this does not
+/// wait.
+pub fn take_pending(listener: &Listener) -> TakenBack {
     let mut outcome = TakenBack::Begun;
     while listener.has_pending() {
         match listener.accept() {
