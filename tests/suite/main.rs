@@ -28,6 +28,7 @@ mod reload;
 mod scaling;
 mod scarcity;
 mod service;
+mod soak;
 mod sockets;
 mod stopping;
 mod supervision;

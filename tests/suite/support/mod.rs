@@ -2,6 +2,8 @@
 //! the end insists that nothing is left behind. Every process it starts is ended by its own pid.
 
 pub mod bytes;
+pub mod census;
+pub mod crowd;
 pub mod daemon;
 pub mod dir;
 pub mod fastcgi;

@@ -1,0 +1,456 @@
+//! What can happen to fpmd while clients ask: each kind of trouble with its particulars, drawn at random, made so that it
+//! is over when `make` returns.
+
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
+
+use super::world::{GUEST, Mode, Shape, World};
+use crate::support::bytes::Random;
+use crate::support::crowd::{ask, ask_at_once};
+use crate::support::daemon::{Dispatch, Ran, fpmctl};
+use crate::support::fastcgi::Address;
+use crate::support::{process, wait_until, workers};
+
+/// Pieces of the warnings that belong to troubles.
+pub const WARNINGS: [&str; 20] = [
+    "exited on signal 9",
+    "exited with code 3",
+    "no such database",
+    "cannot reload",
+    "cannot start pool",
+    "reload refused",
+    "closed its connection before its answer was complete",
+    "closed the connection from unix",
+    "its parameters exceed",
+    "executing too slow",
+    "timed out after",
+    "server reached pm.max_children setting",
+    "still busy",
+    "SIGKILL",
+    "cannot upgrade",
+    "an upgrade is in progress",
+    "exited on signal 15",
+    "after SIGTERM",
+    "is stopped",
+    "young",
+];
+
+/// One trouble.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Trouble {
+    /// One command of fpmctl, or a signal of the same meaning.
+    Command(Command),
+    /// Two at once.
+    Clash(Command, Command),
+    BadFile,
+    BadWorker(&'static str),
+    /// Rename the logs and have them opened again.
+    Rotate,
+    /// To so many, and back.
+    Scale(&'static str, u32),
+    StopAndStart(&'static str),
+    KillWorkers(&'static str),
+    KillGateway(&'static str),
+    /// A gateway is killed while something else is done.
+    KillGatewayDuring(&'static str, Command),
+    /// A worker is suspended for a while, in which something else is done.
+    Suspend(&'static str, Command),
+    SuspendGateway(&'static str),
+    Recycle(&'static str, Reason),
+    /// More requests at once than there are workers.
+    Burst(&'static str),
+    /// More than may wait.
+    Crush(&'static str),
+    /// Requests that wait for longer than they may.
+    Impatience(&'static str),
+    /// Requests that take too long.
+    Timeout(&'static str),
+    /// Workers that go on after their answers.
+    Finish(&'static str),
+    SecondAddress(&'static str),
+    GuestComes(Mode, Dispatch),
+    GuestLeaves,
+    Mode(&'static str, Mode),
+    /// Everything that can be looked at is.
+    Look,
+}
+
+/// What fpmd can be told in a word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Command {
+    Reload,
+    ReloadPool(&'static str),
+    /// After a change that needs new workers.
+    ReloadChanged(&'static str),
+    Restart(&'static str),
+    Drain(&'static str),
+    Upgrade,
+    Reopen,
+    Hangup,
+    Status,
+}
+
+/// Why workers are replaced although nothing is wrong with them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    Requests,
+    Lifetime,
+    Memory,
+}
+
+const POOLS: [&str; 3] = ["c", "php", "direct"];
+const ROUTED: [&str; 2] = ["c", "php"];
+
+fn one_of<T: Copy>(random: &mut Random, all: &[T]) -> T {
+    all[random.below(all.len())]
+}
+
+impl Command {
+    fn draw(random: &mut Random) -> Command {
+        let pool = one_of(random, &POOLS);
+        match random.below(10) {
+            0 => Command::Reload,
+            1 => Command::ReloadPool(pool),
+            2 => Command::ReloadChanged(pool),
+            3 => Command::Restart(pool),
+            4 => Command::Drain(pool),
+            5 | 6 => Command::Upgrade,
+            7 => Command::Reopen,
+            8 => Command::Hangup,
+            _ => Command::Status,
+        }
+    }
+}
+
+impl Trouble {
+    /// One that makes sense with the pools that there are.
+    pub fn draw(random: &mut Random, world: &World) -> Trouble {
+        let (any, routed) = (one_of(random, &POOLS), one_of(random, &ROUTED));
+        let command = Command::draw(random);
+        match random.below(27) {
+            0..=2 => Trouble::Command(command),
+            3 | 4 => Trouble::Clash(command, Command::draw(random)),
+            5 => Trouble::BadFile,
+            6 if world.shapes[any].mode != Mode::Ondemand => Trouble::BadWorker(any),
+            6 | 7 => Trouble::Rotate,
+            8 => Trouble::Scale(any, 1 + random.below(8) as u32),
+            9 => Trouble::StopAndStart(any),
+            10 => Trouble::KillWorkers(any),
+            11 => Trouble::KillGateway(routed),
+            12 => Trouble::KillGatewayDuring(routed, command),
+            13 | 14 => Trouble::Suspend(any, command),
+            15 => Trouble::SuspendGateway(routed),
+            16 => Trouble::Recycle(routed, Reason::Requests),
+            17 => Trouble::Recycle(any, Reason::Lifetime),
+            // In direct mode it is looked for one that is idle, every five seconds.
+            18 => Trouble::Recycle("c", Reason::Memory),
+            19 => Trouble::Burst(any),
+            20 => Trouble::Crush(routed),
+            21 => Trouble::Impatience(routed),
+            22 => Trouble::Timeout(routed),
+            23 => Trouble::Finish("c"),
+            24 => Trouble::SecondAddress(routed),
+            25 if world.shapes.contains_key(GUEST) => Trouble::GuestLeaves,
+            25 => {
+                let dispatch = one_of(random, &[Dispatch::Gateway, Dispatch::Direct]);
+                Trouble::GuestComes(one_of(random, &Mode::ALL), dispatch)
+            }
+            _ if random.below(3) == 0 => Trouble::Look,
+            _ => Trouble::Mode(any, one_of(random, &Mode::ALL)),
+        }
+    }
+
+    /// Makes it.
+    #[track_caller]
+    pub fn make(&self, world: &mut World) {
+        match self {
+            Trouble::Command(command) => {
+                let ran = begin(world, *command).join().unwrap();
+                assert_eq!(ran.code, Some(0), "{command:?}: {ran:?}");
+            }
+            Trouble::Clash(one, other) => clash(world, *one, *other),
+            Trouble::BadFile => bad_file(world),
+            Trouble::BadWorker(pool) => bad_worker(world, pool),
+            Trouble::Rotate => rotate(world),
+            Trouble::Scale(pool, workers) => scale(world, pool, *workers),
+            Trouble::StopAndStart(pool) => stop_and_start(world, pool),
+            Trouble::KillWorkers(pool) => kill_workers(world, pool),
+            Trouble::KillGateway(pool) => kill_gateway(world, pool),
+            Trouble::KillGatewayDuring(pool, command) => {
+                let during = begin(world, *command);
+                kill_gateway(world, pool);
+                may_be_refused(*command, &during.join().unwrap());
+            }
+            Trouble::Suspend(pool, command) => suspend(world, pool, *command),
+            Trouble::SuspendGateway(pool) => suspend_gateway(world, pool),
+            Trouble::Recycle(pool, reason) => recycle(world, pool, *reason),
+            Trouble::Burst(pool) => burst(world, pool),
+            Trouble::Crush(pool) => crush(world, pool),
+            Trouble::Impatience(pool) => impatience(world, pool),
+            Trouble::Timeout(pool) => timeout(world, pool),
+            Trouble::Finish(pool) => drop(ask_at_once(&world.fpmd.address(pool), "/finish/200", 4)),
+            Trouble::SecondAddress(pool) => second_address(world, pool),
+            Trouble::GuestComes(mode, dispatch) => guest_comes(world, *mode, *dispatch),
+            Trouble::GuestLeaves => guest_leaves(world),
+            Trouble::Mode(pool, mode) => {
+                world.shapes.get_mut(pool).unwrap().mode = *mode;
+                world.change_back();
+            }
+            Trouble::Look => look(world),
+        }
+    }
+}
+
+/// Tells fpmd, and does not wait for the answer.
+fn begin(world: &mut World, command: Command) -> JoinHandle<Ran> {
+    if let Command::ReloadChanged(pool) = command {
+        world.shapes.get_mut(pool).unwrap().edition += 1;
+        world.write();
+    }
+    let drained = match command {
+        Command::Drain(pool) => world.fpmd.workers(pool).first().copied(),
+        _ => None,
+    };
+    let (socket, pid) = (world.fpmd.control(), world.fpmd.pid());
+    std::thread::spawn(move || {
+        let ctl = |words: &[&str]| fpmctl(&[&["--socket", socket.to_str().unwrap()], words].concat());
+        let done = || Ran { code: Some(0), out: String::new(), err: String::new() };
+        match command {
+            Command::Reload => ctl(&["reload"]),
+            Command::ReloadPool(pool) => ctl(&["reload", pool]),
+            Command::ReloadChanged(_) => ctl(&["reload", "--changed"]),
+            Command::Restart(pool) => ctl(&["restart", pool]),
+            Command::Drain(_) => match drained {
+                // It may be gone by now; so it was to be.
+                Some(worker) => Ran { code: Some(0), ..ctl(&["drain", &worker.to_string()]) },
+                None => done(),
+            },
+            Command::Upgrade => ctl(&["upgrade"]),
+            Command::Reopen => ctl(&["reopen"]),
+            Command::Hangup => {
+                process::signal(pid, Signal::SIGHUP);
+                done()
+            }
+            Command::Status => ctl(&["status", "--full"]),
+        }
+    })
+}
+
+/// One of two at once may be refused for the other's sake, in words.
+#[track_caller]
+fn may_be_refused(command: Command, ran: &Ran) {
+    let refused = ran.code == Some(1) && !ran.err.is_empty();
+    assert!(ran.code == Some(0) || refused, "{command:?}: {ran:?}");
+}
+
+fn clash(world: &mut World, one: Command, other: Command) {
+    let both = [(one, begin(world, one)), (other, begin(world, other))];
+    for (command, thread) in both {
+        may_be_refused(command, &thread.join().unwrap());
+    }
+    // Whichever came last: the file is in force.
+    world.fpmd.ctl_done(&["reload", "--changed"]);
+}
+
+fn bad_file(world: &mut World) {
+    world.fpmd.rig.dir.write("fpmd.toml", "[pool.c\nthis is no TOML");
+    let ran = world.fpmd.ctl(&["reload"]);
+    assert_eq!(ran.code, Some(1), "{ran:?}");
+    world.write();
+}
+
+fn bad_worker(world: &mut World, pool: &str) {
+    let broken = format!("{:?}", workers::shell("echo 'no such database' >&2; exit 3"));
+    world.write_but(|name, other| if name == pool { other.key("command", &broken) } else { other });
+    let ran = world.fpmd.ctl(&["reload", pool]);
+    world.write();
+    assert!(ran.code == Some(1) && ran.err.contains("no such database"), "{ran:?}");
+}
+
+fn rotate(world: &mut World) {
+    world.rotations += 1;
+    let number = world.rotations;
+    let logs: Vec<_> = world
+        .shapes
+        .values()
+        .filter(|shape| shape.dispatch == Dispatch::Gateway)
+        .flat_map(|shape| {
+            ["access", "slow"].map(|kind| world.fpmd.rig.dir.join(&format!("{}.{kind}", shape.name)))
+        })
+        .collect();
+    for log in &logs {
+        let kind = log.extension().unwrap().to_str().unwrap();
+        std::fs::rename(log, log.with_extension(format!("{kind}.{number}"))).unwrap();
+    }
+    world.fpmd.ctl_done(&["reopen"]);
+    assert!(logs.iter().all(|log| log.exists()), "a log was not opened again");
+}
+
+fn scale(world: &mut World, pool: &'static str, workers: u32) {
+    let usual = world.shapes[pool].mode.most();
+    for number in [workers, usual] {
+        world.fpmd.ctl_done(&["scale", pool, &number.to_string()]);
+        assert_eq!(world.fpmd.pool(pool).max_children, number);
+    }
+}
+
+fn stop_and_start(world: &mut World, pool: &'static str) {
+    let from = Instant::now();
+    world.fpmd.ctl_done(&["stop", pool]);
+    let stopped = world.fpmd.pool(pool);
+    assert_eq!((stopped.state.as_str(), stopped.total_processes), ("stopped", 0), "{stopped:?}");
+    assert!(!world.fpmd.socket(pool).exists(), "the socket of a pool that is stopped");
+    world.fpmd.ctl_done(&["start", pool]);
+    world.excuse(pool, from, "it was stopped", usize::MAX);
+    world.recount.push(pool);
+}
+
+fn kill_workers(world: &mut World, pool: &'static str) {
+    for pid in world.fpmd.workers(pool).into_iter().take(2) {
+        kill(world, pool, pid, 1, "a worker was killed");
+    }
+}
+
+fn kill(world: &mut World, pool: &'static str, pid: i32, most: usize, why: &'static str) {
+    let from = Instant::now();
+    // It may have ended by itself.
+    if nix::sys::signal::kill(Pid::from_raw(pid), Signal::SIGKILL).is_ok() {
+        // Until then it may be sent something.
+        wait_until("its end", || !process::is_alive(pid));
+        world.excuse(pool, from, why, most);
+    }
+}
+
+fn kill_gateway(world: &mut World, pool: &'static str) {
+    // One that is being exchanged may not answer at this moment.
+    if let Some(gateway) = world.fpmd.pool(pool).gateway {
+        kill(world, pool, gateway.pid.as_raw(), usize::MAX, "a gateway was killed");
+        world.recount.push(pool);
+    }
+}
+
+/// While it is suspended, the command goes on as long as it likes.
+fn suspend(world: &mut World, pool: &'static str, command: Command) {
+    let worker = world.fpmd.workers(pool).first().copied();
+    let send = |signal| worker.map(|pid| nix::sys::signal::kill(Pid::from_raw(pid), signal));
+    send(Signal::SIGSTOP);
+    let during = begin(world, command);
+    std::thread::sleep(Duration::from_millis(200));
+    send(Signal::SIGCONT);
+    may_be_refused(command, &during.join().unwrap());
+}
+
+fn suspend_gateway(world: &mut World, pool: &'static str) {
+    let Some(gateway) = world.fpmd.pool(pool).gateway else { return };
+    process::signal(gateway.pid.as_raw(), Signal::SIGSTOP);
+    world.fpmd.ctl_done(&["status"]);
+    process::signal(gateway.pid.as_raw(), Signal::SIGCONT);
+}
+
+fn recycle(world: &mut World, pool: &'static str, reason: Reason) {
+    let (key, value) = match reason {
+        Reason::Requests => ("max_requests", "5"),
+        Reason::Lifetime => ("max_lifetime", "\"300ms\""),
+        Reason::Memory => ("max_memory", "\"20M\""),
+    };
+    world.change(pool, |shape| shape.pm(key, value));
+    let count = |world: &World| {
+        let pool = world.fpmd.pool(pool);
+        match reason {
+            Reason::Requests => pool.recycled_requests,
+            Reason::Lifetime => pool.recycled_lifetime,
+            Reason::Memory => pool.recycled_memory,
+        }
+    };
+    let (before, address) = (count(world), world.fpmd.address(pool));
+    wait_until(&format!("recycled workers, {reason:?}"), || {
+        let path = if reason == Reason::Memory { "/hold/40000000" } else { "/slow/1" };
+        ask(&address, path).unwrap();
+        count(world) > before
+    });
+    world.change_back();
+}
+
+fn burst(world: &mut World, pool: &str) {
+    let answers = ask_at_once(&world.fpmd.address(pool), "/slow/20", 40);
+    assert!(answers.iter().all(|one| one.as_ref().is_ok_and(|head| !head.contains("Status"))), "{answers:?}");
+}
+
+/// Answered or refused, but not dropped.
+#[track_caller]
+fn refusals(answers: Vec<Result<String, String>>, status: &str) -> usize {
+    let bad: Vec<_> = answers.iter().filter(|one| one.is_err()).collect();
+    assert!(bad.is_empty(), "{bad:?}");
+    answers.iter().flatten().filter(|head| head.starts_with(status)).count()
+}
+
+fn crush(world: &mut World, pool: &'static str) {
+    let from = Instant::now();
+    world.change(pool, |shape| shape.key("queue_limit", "2"));
+    let refused = refusals(ask_at_once(&world.fpmd.address(pool), "/slow/100", 40), "Status: 503");
+    assert!(refused > 0, "nobody was refused");
+    world.change_back();
+    world.excuse(pool, from, "the queue was full", usize::MAX);
+}
+
+fn impatience(world: &mut World, pool: &'static str) {
+    let from = Instant::now();
+    world.change(pool, |shape| shape.key("queue_timeout", "\"50ms\""));
+    let refused = refusals(ask_at_once(&world.fpmd.address(pool), "/slow/300", 20), "Status: 503");
+    assert!(refused > 0, "nobody was refused");
+    world.change_back();
+    world.excuse(pool, from, "the queue was slow", usize::MAX);
+}
+
+fn timeout(world: &mut World, pool: &'static str) {
+    let from = Instant::now();
+    world.change(pool, |shape| {
+        shape.key("request_slowlog_timeout", "\"100ms\"").key("request_terminate_timeout", "\"400ms\"")
+    });
+    let ended = refusals(ask_at_once(&world.fpmd.address(pool), "/slow/20000", 3), "Status: 504");
+    assert_eq!(ended, 3, "not everybody was ended");
+    world.change_back();
+    world.excuse(pool, from, "requests were ended", usize::MAX);
+}
+
+fn second_address(world: &mut World, pool: &'static str) {
+    let path = world.fpmd.rig.dir.join(&format!("{pool}-2.sock"));
+    let address = Address::Unix(path.clone());
+    let shape = world.shapes.get_mut(pool).unwrap();
+    shape.is_double = !shape.is_double;
+    let is_double = shape.is_double;
+    world.change_back();
+    assert_eq!(path.exists(), is_double);
+    assert_eq!(ask(&address, "/slow/1").is_ok(), is_double);
+}
+
+fn guest_comes(world: &mut World, mode: Mode, dispatch: Dispatch) {
+    world.shapes.insert(GUEST, Shape::guest(mode, dispatch));
+    world.change_back();
+    burst(world, GUEST);
+}
+
+fn guest_leaves(world: &mut World) {
+    world.shapes.remove(GUEST);
+    world.change_back();
+    assert!(!world.fpmd.socket(GUEST).exists());
+}
+
+fn look(world: &World) {
+    for words in
+        [&["status"][..], &["status", "--full"], &["--json", "status"], &["list"], &["dump"], &["health"]]
+    {
+        assert!(!world.fpmd.ctl_done(words).is_empty() || words == ["health"], "{words:?}");
+    }
+    for pool in ROUTED {
+        let socket = world.fpmd.socket(pool).display().to_string();
+        for form in ["", "?full", "?json&full", "?xml", "?html&full", "?openmetrics"] {
+            let page = world.fpmd.ctl_done(&["request", &socket, &format!("/fpm-status{form}")]);
+            assert!(page.contains(pool), "{form}: {page}");
+        }
+        assert_eq!(world.fpmd.ctl_done(&["request", &socket, "/fpm-ping"]), "pong");
+    }
+}
