@@ -132,12 +132,15 @@ impl State {
             version: u32,
             release: String,
         }
-        let Envelope { version, release } = serde_json::from_str(text).map_err(StateError::Malformed)?;
+        let Envelope { version, release } =
+            serde_json::from_slice(text.as_bytes()).map_err(StateError::Malformed)?;
+        // Always from bytes: reading all these types from a string, or from a `Value`, is as much code again.
         match version {
-            VERSION => serde_json::from_str(text).map_err(StateError::Malformed),
-            _ if (OLDEST..VERSION).contains(&version) => serde_json::from_str(text)
+            VERSION => serde_json::from_slice(text.as_bytes()).map_err(StateError::Malformed),
+            _ if (OLDEST..VERSION).contains(&version) => serde_json::from_slice(text.as_bytes())
                 .map(from_last_version)
-                .and_then(serde_json::from_value)
+                .and_then(|state| serde_json::to_vec(&state))
+                .and_then(|text| serde_json::from_slice(&text))
                 .map_err(StateError::Malformed),
             _ if version > VERSION => Err(StateError::Future { release, version }),
             _ => Err(StateError::Past { release, version }),

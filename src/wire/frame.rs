@@ -91,7 +91,7 @@ impl Message for Reply {
 
 fn read<'a, T: Deserialize<'a>>(line: &'a str) -> Result<T, Fault> {
     use serde_json::error::Category;
-    serde_json::from_str(line).map_err(|error| match error.classify() {
+    serde_json::from_slice(line.as_bytes()).map_err(|error| match error.classify() {
         Category::Data => Fault::Unknown(error.to_string()),
         Category::Syntax | Category::Eof | Category::Io => Fault::NotJson(error.to_string()),
     })

@@ -133,6 +133,11 @@ impl Client {
     fn go_on(&mut self, request: &[u8], buffer: &mut [u8]) -> bool {
         while self.written < request.len() {
             match self.stream.write(&request[self.written..]) {
+                // No answer is there yet; its arrival is told, since it is watched for already.
+                Ok(count) if self.written + count == request.len() => {
+                    self.written = request.len();
+                    return false;
+                }
                 Ok(count) => self.written += count,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return false,
                 Err(error) => panic!("cannot ask: {error}"),
