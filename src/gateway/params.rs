@@ -6,7 +6,7 @@ use std::borrow::Cow;
 
 use crate::fcgi::pairs::{self, PairError, Pairs};
 
-/// Names that are looked up for every request: found once, when the stream is complete.
+/// Names that are looked up for every request: found once, when the stream is complete. In the order of `Known`.
 const KNOWN: [&str; 8] = [
     "REQUEST_METHOD",
     "REQUEST_URI",
@@ -17,6 +17,18 @@ const KNOWN: [&str; 8] = [
     "CONTENT_LENGTH",
     "REMOTE_ADDR",
 ];
+
+/// Where in `KNOWN` a name is that has a method of its own here.
+#[derive(Debug, Clone, Copy)]
+enum Known {
+    Method,
+    Uri,
+    Query,
+    ScriptName,
+    Script,
+    User,
+    ContentLength,
+}
 
 /// What Apache's mod_proxy puts before the path in SCRIPT_FILENAME, with a host behind it: php-fpm takes that away, and so do
 /// we, as no program knows it. php-cgi would look for a file of that name.
@@ -101,44 +113,47 @@ impl Params {
         pairs.find(|(key, _)| *key == name.as_bytes()).map(|(_, value)| value)
     }
 
-    /// As `value`, empty where there is none.
-    pub fn text(&self, name: &str) -> &[u8] {
-        self.value(name).unwrap_or_default()
+    /// As `value`, without a search once the stream is complete.
+    fn known(&self, known: Known) -> Option<&[u8]> {
+        match &self.known {
+            Some(places) => places[known as usize].and_then(|(start, end)| self.bytes.get(start..end)),
+            None => self.value(KNOWN[known as usize]),
+        }
     }
 
-    /// REQUEST_METHOD.
+    /// REQUEST_METHOD; empty where there is none, like the others.
     pub fn method(&self) -> &[u8] {
-        self.text("REQUEST_METHOD")
+        self.known(Known::Method).unwrap_or_default()
     }
 
     /// What the browser asked for, query included where the web server gives it: REQUEST_URI, else SCRIPT_NAME.
     pub fn uri(&self) -> &[u8] {
-        self.value("REQUEST_URI").unwrap_or_else(|| self.text("SCRIPT_NAME"))
+        self.known(Known::Uri).unwrap_or_else(|| self.script_name())
     }
 
     /// QUERY_STRING, without its question mark.
     pub fn query(&self) -> &[u8] {
-        self.text("QUERY_STRING")
+        self.known(Known::Query).unwrap_or_default()
     }
 
     /// SCRIPT_NAME: the URL path of the script.
     pub fn script_name(&self) -> &[u8] {
-        self.text("SCRIPT_NAME")
+        self.known(Known::ScriptName).unwrap_or_default()
     }
 
     /// SCRIPT_FILENAME: the file that answers.
     pub fn script(&self) -> &[u8] {
-        self.text("SCRIPT_FILENAME")
+        self.known(Known::Script).unwrap_or_default()
     }
 
     /// REMOTE_USER, after authentication.
     pub fn user(&self) -> &[u8] {
-        self.text("REMOTE_USER")
+        self.known(Known::User).unwrap_or_default()
     }
 
     /// CONTENT_LENGTH, where it is a number.
     pub fn content_length(&self) -> Option<u64> {
-        std::str::from_utf8(self.value("CONTENT_LENGTH")?).ok()?.parse().ok()
+        std::str::from_utf8(self.known(Known::ContentLength)?).ok()?.parse().ok()
     }
 
     /// The whole stream, as it can be sent again.
@@ -217,6 +232,21 @@ mod tests {
     fn every_known_name_is_found_by_its_length() {
         for (index, name) in KNOWN.iter().enumerate() {
             assert_eq!(place(name.as_bytes()), Some(index), "{name}");
+        }
+    }
+
+    #[test]
+    fn each_method_finds_its_own_name() {
+        let all: Vec<(&str, String)> =
+            KNOWN.iter().enumerate().map(|(index, name)| (*name, index.to_string())).collect();
+        let all: Vec<(&str, &str)> = all.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let mut params = params(&all);
+        for _ in 0..2 {
+            let found =
+                [params.method(), params.uri(), params.query(), params.script_name(), params.script()];
+            assert_eq!(found, [b"0", b"1", b"2", b"3", b"4"]);
+            assert_eq!((params.user(), params.content_length()), (&b"5"[..], Some(6)));
+            params.check().unwrap();
         }
     }
 
