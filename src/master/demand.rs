@@ -114,12 +114,7 @@ impl Master {
 
     /// What the pool's gateway sees.
     pub(super) fn on_load(&mut self, pool: &PoolName, load: gateway::Load) {
-        let load = Load {
-            queued: load.queued,
-            busy: load.working,
-            least_idle: load.least_free,
-            service: load.service,
-        };
+        let load = Load { queued: load.queued, busy: load.working, least_idle: load.least_free };
         self.supervisor
             .handle(clock::monotonic(), Event::Demand { pool: pool.clone(), news: News::Load(load) });
     }

@@ -8,13 +8,11 @@
 //! 2. **Starts** are bounded by `max_children`, by the headroom that `process_max` leaves (see [`super::share`]), and except
 //!    for static and the first fill by the pace (`pace`): [`Bounds::at_once`] starts may be under way at once; each
 //!    worker that becomes ready lets one more begin, and so does each `1/max_spawn_rate` of a second.
-//! 3. **Patience**: while the time that requests take is known and the workers there are would empty the queue before a new
-//!    worker could be ready, none is started. It lasts one start-up at most, so that a wrong guess costs no more than that.
-//! 4. **Stops** are idle workers only, and none while something waits: a dynamic pool stops as many as there were beyond
+//! 3. **Stops** are idle workers only, and none while something waits: a dynamic pool stops as many as there were beyond
 //!    `max_spare` idle throughout `idle_timeout`, an ondemand pool as many as were idle throughout it. All at once; the
 //!    longest idle first. As this is the least number of idle workers in that time, a load that comes and goes within it
 //!    never makes the pool stop a worker that it starts again.
-//! 5. More workers than `max_children`, after that was lowered: the idle ones are stopped at once.
+//! 4. More workers than `max_children`, after that was lowered: the idle ones are stopped at once.
 //!
 //! **When to call [`Scaling::decide`]**: at the start; when the queue becomes empty, non-empty or longer; when a worker
 //! becomes ready, becomes idle or busy, or ends; when the bounds change; when `process_max` has room again for a pool
@@ -104,8 +102,6 @@ pub struct Demand {
     pub leaving: u32,
     /// Processes that `process_max` lets this pool add: [`super::share::Share::headroom`]; `u32::MAX` without that setting.
     pub headroom: u32,
-    /// How long a request has a worker, on the average of recent ones; `None` where nobody knows, as in direct mode.
-    pub service: Option<Duration>,
 }
 
 /// What follows.
@@ -141,10 +137,6 @@ pub struct Scaling {
     pace: Pace,
     surplus: Surplus,
     first_fill: FirstFill,
-    /// Since when something has been waiting.
-    queue_since: Option<Moment>,
-    /// How long the last starts took, averaged.
-    start_takes: Option<Duration>,
     /// The limit that was news last and has been in the way since.
     reported: Option<Limit>,
     max_children_reached: u64,
@@ -165,8 +157,6 @@ impl Scaling {
             bounds,
             surplus: Surplus::new(),
             first_fill: FirstFill::Due,
-            queue_since: None,
-            start_takes: None,
             reported: None,
             max_children_reached: 0,
         }
@@ -187,12 +177,9 @@ impl Scaling {
         self.pace.spend(now, &self.bounds);
     }
 
-    /// One worker has become ready, `took` after it was asked for. Not to be said of one that ended before.
-    pub fn ready(&mut self, took: Duration) {
+    /// One worker has become ready. Not to be said of one that ended before.
+    pub fn ready(&mut self) {
         self.pace.give_back();
-        // A quarter of the newest: four starts after a change of the program the old figure hardly counts.
-        let average = |old: Duration| old.saturating_mul(3).saturating_add(took) / 4;
-        self.start_takes = Some(self.start_takes.map_or(took, average));
     }
 
     /// How often more workers than `max_children` have come to be wanted: php-fpm's `max children reached`, which is counted
@@ -209,12 +196,10 @@ impl Scaling {
         if beyond > 0 {
             return Decision { stop: beyond.min(demand.idle), ..Decision::default() };
         }
-        let (wanted, patient_until) = self.wanted(now, demand);
-        let mut decision = match wanted.checked_sub(have) {
+        let mut decision = match self.wanted(demand).checked_sub(have) {
             Some(missing) if missing > 0 => self.start(now, demand, missing),
             Some(_) | None => self.stop(now, demand),
         };
-        decision.look_again = earlier(decision.look_again, patient_until);
         decision.news = self.news(decision.limit, have.saturating_add(demand.leaving), demand.headroom);
         decision
     }
@@ -223,50 +208,29 @@ impl Scaling {
         self.surplus.observe(now, demand.least_idle.min(demand.idle));
         // What waits is about to be taken.
         self.surplus.observe(now, demand.idle.saturating_sub(demand.queued));
-        if demand.queued == 0 {
-            self.queue_since = None;
-        } else {
-            self.queue_since.get_or_insert(now);
-        }
         // From the first worker that is ready on, what runs follows the demand, even if some of the first never came up.
         if demand.idle.saturating_add(demand.busy) > 0 {
             self.first_fill = FirstFill::Done;
         }
     }
 
-    /// How many workers there should be, without regard to limits; and until when that number is kept low by patience.
-    fn wanted(&self, now: Moment, demand: &Demand) -> (u32, Option<Moment>) {
-        let (needed, patient_until) = self.needed(now, demand);
+    /// How many workers there should be, without regard to limits.
+    fn wanted(&self, demand: &Demand) -> u32 {
+        // Also where those that are busy would be done with the queue before a new one is ready: to wait for them was
+        // simulated, and saved starts by longer waits (the 99th percentile by up to a half).
+        let needed = demand.queued.div_ceil(self.bounds.concurrency.max(1));
         let working = demand.busy.saturating_add(needed);
         match self.bounds.mode {
-            Mode::Static => (self.bounds.max_children, None),
+            Mode::Static => self.bounds.max_children,
             Mode::Dynamic { start_servers, min_spare, .. } => {
                 let first = match self.first_fill {
                     FirstFill::Due => start_servers,
                     FirstFill::Done => 0,
                 };
-                (working.saturating_add(min_spare).max(first), patient_until)
+                working.saturating_add(min_spare).max(first)
             }
-            Mode::Ondemand => (working, patient_until),
+            Mode::Ondemand => working,
         }
-    }
-
-    /// How many workers the queue needs, and how long we are patient with it.
-    fn needed(&self, now: Moment, demand: &Demand) -> (u32, Option<Moment>) {
-        let all = demand.queued.div_ceil(self.bounds.concurrency.max(1));
-        let (Some(since), Some(service), Some(takes)) = (self.queue_since, demand.service, self.start_takes)
-        else {
-            return (all, None);
-        };
-        let until = since.after(takes);
-        if now >= until || demand.busy == 0 {
-            return (all, None);
-        }
-        // What the busy ones will have taken from the queue by the time that a worker started now would be ready.
-        let seats = u128::from(demand.busy) * u128::from(self.bounds.concurrency);
-        let served = seats * takes.as_nanos() / service.as_nanos().max(1);
-        let left = demand.queued.saturating_sub(u32::try_from(served).unwrap_or(u32::MAX));
-        (left.div_ceil(self.bounds.concurrency.max(1)), Some(until))
     }
 
     fn start(&mut self, now: Moment, demand: &Demand, missing: u32) -> Decision {
@@ -333,13 +297,6 @@ pub fn longest_idle<W: Copy + Ord>(idle: impl IntoIterator<Item = (W, Moment)>, 
     idle.into_iter().take(count as usize).map(|(_, worker)| worker).collect()
 }
 
-fn earlier(one: Option<Moment>, other: Option<Moment>) -> Option<Moment> {
-    match (one, other) {
-        (Some(one), Some(other)) => Some(one.min(other)),
-        (one, other) => one.or(other),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -375,7 +332,6 @@ mod tests {
             starting: 0,
             leaving: 0,
             headroom: u32::MAX,
-            service: None,
         }
     }
 
@@ -496,8 +452,8 @@ mod tests {
             pool.started(at(1_000));
         }
         assert_eq!(pool.decide(at(1_020), &Demand { starting: 4, ..crowd }).start, 0);
-        pool.ready(Duration::from_millis(30));
-        pool.ready(Duration::from_millis(30));
+        pool.ready();
+        pool.ready();
         assert_eq!(pool.decide(at(1_030), &Demand { starting: 2, busy: 2, queued: 48, ..crowd }).start, 2);
         pool.started(at(1_030));
         pool.started(at(1_030));
@@ -505,25 +461,6 @@ mod tests {
         assert_eq!(pool.decide(at(1_099), &held).look_again, Some(at(1_100)));
         assert_eq!(pool.decide(at(1_100), &held).start, 1, "a tenth of a second");
         assert_eq!(pool.decide(at(9_000), &held).start, 4, "nothing is saved up");
-    }
-
-    #[test]
-    fn workers_that_will_empty_the_queue_sooner_than_a_new_one_are_left_to_it() {
-        let bounds = |mode| Bounds { at_once: 90, max_spawn_rate: 90, ..bounds(mode, 90) };
-        let mut pool = Scaling::new(bounds(dynamic(4, 1, 4)));
-        pool.decide(at(0), &Demand { idle: 5, ..quiet() });
-        pool.ready(Duration::from_millis(50));
-        let quick = Demand { busy: 5, queued: 100, service: Some(Duration::from_millis(1)), ..quiet() };
-        let patient = pool.decide(at(100), &quick);
-        // The 5 take 250 requests in 50 ms; the idle one in reserve is wanted all the same.
-        assert_eq!((patient.start, patient.look_again), (1, Some(at(150))));
-        let crowd = Demand { queued: 300, starting: 1, ..quick };
-        assert_eq!(pool.decide(at(100), &crowd).start, 50, "300 less 250");
-        let wrong = Demand { queued: 30, starting: 1, ..quick };
-        assert_eq!(pool.decide(at(149), &wrong).start, 0);
-        assert_eq!(pool.decide(at(150), &wrong).start, 30, "it was wrong, or there are more and more");
-        let nobody = Demand { queued: 30, service: quick.service, ..quiet() };
-        assert_eq!(Scaling::new(bounds(Mode::Ondemand)).decide(at(0), &nobody).start, 30);
     }
 
     #[test]

@@ -92,9 +92,9 @@ impl Follow {
         self.asked = Question::None;
     }
 
-    /// One worker is ready, so long after it was asked for.
-    pub(super) fn ready(&mut self, took: Duration) {
-        self.scaling.ready(took);
+    /// One worker is ready.
+    pub(super) fn ready(&mut self) {
+        self.scaling.ready();
     }
 }
 
@@ -277,7 +277,7 @@ impl Pool {
     }
 
     fn demand(&self, tally: &Tally, picture: Picture) -> Demand {
-        let Load { queued, busy, least_idle, service } = self.follow.load;
+        let Load { queued, busy, least_idle } = self.follow.load;
         let ready = tally.ready + tally.candidates_ready;
         let busy = busy.min(ready);
         let idle = ready - busy;
@@ -289,7 +289,6 @@ impl Pool {
             starting: tally.in_service + tally.candidates - ready,
             leaving: tally.outgoing,
             headroom: self.follow.headroom,
-            service,
         }
     }
 

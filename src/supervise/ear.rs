@@ -144,7 +144,7 @@ impl Pool {
         let (idle, busy): (Vec<_>, Vec<_>) = serving.partition(|worker| worker.idle_since.is_some());
         let (idle, busy) = (idle.len() as u32, busy.len() as u32);
         self.look_later(now, busy > 0);
-        self.loaded(now, Load { queued, busy, least_idle: idle, service: None }, out);
+        self.loaded(now, Load { queued, busy, least_idle: idle }, out);
     }
 
     /// Has all workers looked at soon: something has changed.
@@ -162,7 +162,7 @@ impl Pool {
         self.follow.load.queued = queued;
         if queued > 0 {
             let ready = self.tally().ready;
-            self.follow.load = Load { queued, busy: ready, least_idle: 0, service: None };
+            self.follow.load = Load { queued, busy: ready, least_idle: 0 };
             self.survey_soon(now);
         }
     }

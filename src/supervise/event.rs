@@ -64,8 +64,6 @@ pub struct Load {
     pub busy: u32,
     /// The least number of idle workers since the last picture.
     pub least_idle: u32,
-    /// How long a request has a worker, on the average; `None` where nobody knows.
-    pub service: Option<Duration>,
 }
 
 /// What was seen or heard of the demand on a pool.

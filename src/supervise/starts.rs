@@ -93,7 +93,7 @@ impl Pool {
         }
         self.agenda.set(Due::Worker(id), worker.due());
         if ready {
-            self.joined(now, id, out);
+            self.joined(id, out);
         }
         self.hunted(id);
         if ready || self.hunt.is_some() {
@@ -124,17 +124,15 @@ impl Pool {
         let Some(worker) = self.workers.get_mut(&id) else { return false };
         if worker.holding() {
             self.agenda.set(Due::Worker(id), worker.due());
-            self.joined(now, id, out);
+            self.joined(id, out);
             self.advance(now, out);
         }
         true
     }
 
     /// The worker has become ready.
-    pub(super) fn joined(&mut self, now: Moment, id: WorkerId, out: &mut Effects) {
-        if let Some(worker) = self.workers.get(&id) {
-            self.follow.ready(now.since(worker.requested));
-        }
+    pub(super) fn joined(&mut self, id: WorkerId, out: &mut Effects) {
+        self.follow.ready();
         self.admit(id, out);
     }
 
@@ -144,7 +142,7 @@ impl Pool {
         self.agenda.set(Due::Worker(id), worker.due());
         let Some(pid) = worker.pid() else { return };
         if due == worker::Due::Assumed {
-            self.joined(now, id, out);
+            self.joined(id, out);
         }
         let Some(worker) = self.workers.get(&id) else { return };
         let plan = &worker.edition.plan;

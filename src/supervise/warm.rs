@@ -27,7 +27,7 @@ impl Pool {
         match result {
             Ok(()) if worker.warmed() => {
                 self.agenda.set(Due::Worker(id), worker.due());
-                self.joined(now, id, out);
+                self.joined(id, out);
             }
             Err(reason) if worker.reject(now, out) => {
                 self.agenda.set(Due::Worker(id), worker.due());

@@ -1,7 +1,5 @@
 //! What a gateway counts: in numbers for its master, worker by worker, and how much it has to do at the moment.
 
-use std::time::Duration;
-
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{Pid, SlotId, WorkerId};
@@ -25,9 +23,6 @@ pub struct Load {
     /// The least that `free` was since this was last told.
     #[serde(default)]
     pub least_free: u32,
-    /// How long a request takes from its dispatch, on the average of recent ones.
-    #[serde(default)]
-    pub service: Option<Duration>,
 }
 
 /// What the gateway knows: exact, since every request passes through it.

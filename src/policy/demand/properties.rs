@@ -41,7 +41,6 @@ impl World {
             starting: 0,
             leaving: 0,
             headroom: u32::MAX,
-            service: None,
         };
         let (starts, readies) = (Vec::new(), Vec::new());
         let now = Moment(Duration::from_secs(100));
@@ -62,7 +61,7 @@ impl World {
                 demand.starting -= count;
                 demand.idle += count;
                 for _ in 0..count {
-                    self.scaling.ready(Duration::from_millis(20));
+                    self.scaling.ready();
                     self.readies.push(self.now);
                 }
             }

@@ -423,7 +423,7 @@ impl Master {
             let serving = serving.filter(|process| process.admitted && !process.is_let_go);
             let (busy, idle): (Vec<_>, Vec<_>) =
                 serving.partition(|process| process.activity != Activity::Idle);
-            let load = Load { queued, busy: busy.len() as u32, least_idle: idle.len() as u32, service: None };
+            let load = Load { queued, busy: busy.len() as u32, least_idle: idle.len() as u32 };
             Event::Demand { pool, news: News::Load(load) }
         } else {
             let seen = here.into_iter().map(|worker| (worker, self.processes[&worker].activity)).collect();

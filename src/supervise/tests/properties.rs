@@ -362,12 +362,7 @@ fn any_demand() -> impl Strategy<Value = Event> {
     let pool = || prop::sample::select(POOLS.to_vec()).prop_map(name);
     let few = || 0u32..9;
     let seen = prop::collection::vec(((0u64..12).prop_map(WorkerId), any_activity()), 0..5);
-    let load = (few(), few(), few()).prop_map(|(queued, busy, least_idle)| Load {
-        queued,
-        busy,
-        least_idle,
-        service: None,
-    });
+    let load = (few(), few(), few()).prop_map(|(queued, busy, least_idle)| Load { queued, busy, least_idle });
     prop_oneof![
         prop::option::of(few()).prop_map(|most| Event::ProcessMax { most }),
         (pool(), load).prop_map(|(pool, load)| Event::Demand { pool, news: News::Load(load) }),

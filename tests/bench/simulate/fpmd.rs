@@ -13,7 +13,8 @@ const PACE: u64 = 10_000;
 /// A worker that has lived for so long proves that starts go well.
 const PROOF: u64 = 1_000_000;
 
-/// Whether the time that requests take is known.
+/// How the load is seen: by a gateway, which is told what is served and gives the next request to the worker that was idle
+/// last, or from outside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sight {
     Gateway,
@@ -36,8 +37,6 @@ pub struct Fpmd {
     tell: Option<u64>,
     look_again: Option<u64>,
     least_idle: usize,
-    /// Microseconds, averaged.
-    service: Option<u64>,
     probe: Option<u64>,
 }
 
@@ -59,7 +58,6 @@ impl Fpmd {
             tell: None,
             look_again: None,
             least_idle: usize::MAX,
-            service: None,
             probe: None,
         }
     }
@@ -74,7 +72,6 @@ impl Fpmd {
             starting: count(view.starting),
             leaving: count(view.leaving),
             headroom: u32::MAX,
-            service: self.service.filter(|_| self.sight == Sight::Gateway).map(Duration::from_micros),
         };
         self.least_idle = view.idle.len();
         let decision = self.scaling.decide(moment(now), &demand);
@@ -145,16 +142,14 @@ impl Manager for Fpmd {
         let decides = match cause {
             Cause::Begin | Cause::Left => true,
             Cause::Arrived => self.load_changed(now, view),
-            Cause::Served(took) => {
+            Cause::Served => {
                 if self.sight == Sight::Gateway {
                     self.backoff.served(moment(now));
                 }
-                let average = self.service.map_or(took, |old| (old * 15 + took) / 16);
-                self.service = Some(average);
                 self.load_changed(now, view)
             }
-            Cause::Ready(took) => {
-                self.scaling.ready(Duration::from_micros(took));
+            Cause::Ready => {
+                self.scaling.ready();
                 true
             }
             Cause::Died { age, oldest } => {

@@ -99,7 +99,7 @@ impl Manager for PhpFpm {
             // Replaced at once, whatever it died of and whether anybody waits.
             (Cause::Died { .. }, _) => self.fork(now, 1, &mut orders),
             (Cause::Timer, _) => self.timer(now, view, &mut orders),
-            (Cause::Begin | Cause::Arrived | Cause::Served(_) | Cause::Ready(_) | Cause::Left, _) => {}
+            (Cause::Begin | Cause::Arrived | Cause::Served | Cause::Ready | Cause::Left, _) => {}
         }
         orders.timer = Some(self.woken.map_or(self.tick, |at| at.min(self.tick)));
         orders

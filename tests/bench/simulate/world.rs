@@ -14,10 +14,10 @@ pub enum Cause {
     Begin,
     /// A request has come; it may have a worker already.
     Arrived,
-    /// A worker is done; it may have the next request already. The request had it so long.
-    Served(u64),
-    /// A worker is ready, so long after it was ordered.
-    Ready(u64),
+    /// A worker is done; it may have the next request already.
+    Served,
+    /// A worker is ready.
+    Ready,
     /// A worker has died.
     Died {
         /// How long ago it was ordered.
@@ -221,9 +221,8 @@ impl World<'_> {
             Event::Ready(worker) => {
                 self.view.starting -= 1;
                 self.outcome.readies.push(self.now);
-                let took = self.now - self.workers[worker].ordered;
                 self.rest(worker);
-                self.tell(Cause::Ready(took));
+                self.tell(Cause::Ready);
             }
             Event::Done(worker) => self.done(worker),
             Event::Left(worker) => {
@@ -242,7 +241,7 @@ impl World<'_> {
                 self.outcome.wall = self.now;
                 self.outcome.waits.push(self.now - request.takes - request.at);
                 self.rest(worker);
-                self.tell(Cause::Served(request.takes));
+                self.tell(Cause::Served);
             }
             End::Crash => {
                 self.outcome.lost += 1;
