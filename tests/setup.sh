@@ -15,6 +15,7 @@ packages=(
     zsh fish                                # completion
     debhelper dpkg-dev lintian debootstrap systemd-container # packages built, checked, and installed in a container
     acl strace mandoc procps util-linux     # getfacl, system calls counted, manual pages checked, unshare
+    libfaketime                             # a wall clock that leaps
 )
 installed() {
     dpkg-query --show --showformat='${db:Status-Status}\n' "$1" 2>/dev/null | grep -qx installed

@@ -36,6 +36,10 @@ impl Store {
 
     /// Puts a descriptor into it; one that is there already is not put there again. A refusal is logged: fpmd serves all
     /// the same.
+    ///
+    /// Without FDPOLL=0: systemd watches it for nothing but EPOLLHUP and EPOLLERR then, so that connections do not wake it
+    /// up, and a listening socket has those only when somebody has shut it down, a worker in direct mode perhaps. Such a
+    /// one is of no use to a successor, and is rightly dropped.
     pub fn keep(&self, name: &str, fd: BorrowedFd<'_>) {
         let Some(notifier) = &self.notifier else { return };
         if let Err(error) = notifier.pass(&format!("FDSTORE=1\nFDNAME={name}"), fd) {

@@ -6,6 +6,7 @@
 
 mod bad_input;
 mod cgroups;
+mod clock;
 mod completion;
 mod ctl;
 mod dispatch;
@@ -35,6 +36,7 @@ mod supervision;
 mod support;
 mod upgrade;
 mod upgrade_back;
+mod upgrade_during;
 mod upgrade_gateway;
 mod web;
 mod workers;

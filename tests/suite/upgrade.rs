@@ -38,7 +38,7 @@ pub fn upgrade(fpmd: &Fpmd) {
 }
 
 /// Runs fpmctl while the test goes on.
-fn beside(fpmd: &Fpmd, arguments: &[&str]) -> thread::JoinHandle<Ran> {
+pub fn beside(fpmd: &Fpmd, arguments: &[&str]) -> thread::JoinHandle<Ran> {
     let socket = fpmd.control();
     let words: Vec<String> = arguments.iter().map(|word| (*word).to_owned()).collect();
     thread::spawn(move || {

@@ -2,12 +2,14 @@
 //! is a check: exit status, no process, socket or descriptor left, no warning that the test did not expect.
 
 use std::fs::{self, File};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use fpmd::os::fdpass;
 use fpmd::status::snapshot::{PoolSnapshot, Snapshot};
 use nix::sys::signal::Signal;
 
@@ -259,6 +261,7 @@ impl Rig {
             child,
             ready,
             said: String::new(),
+            stored: Vec::new(),
             mark,
             descriptors: None,
             ended: false,
@@ -301,6 +304,8 @@ pub struct Fpmd {
     ready: UnixDatagram,
     /// What it told the service manager, message after message.
     said: String,
+    /// What came beside the messages.
+    stored: Vec<(String, OwnedFd)>,
     mark: String,
     /// The master's open descriptors when it was ready.
     descriptors: Option<usize>,
@@ -324,11 +329,19 @@ impl Fpmd {
     /// Everything that it told the service manager up to now (sd_notify(3)).
     pub fn notified(&mut self) -> &str {
         let mut message = [0; 4096];
-        while let Ok(length) = self.ready.recv(&mut message) {
-            self.said.push_str(&String::from_utf8_lossy(&message[..length]));
+        while let Ok(received) = fdpass::receive(self.ready.as_fd(), &mut message) {
+            let text = String::from_utf8_lossy(&message[..received.length]);
+            self.said.push_str(&text);
             self.said.push('\n');
+            self.stored.extend(received.descriptors.into_iter().map(|fd| (text.clone().into_owned(), fd)));
         }
         &self.said
+    }
+
+    /// The descriptors that it left with the service manager up to now, each with the message that it came with.
+    pub fn stored(&mut self) -> Vec<(String, OwnedFd)> {
+        self.notified();
+        std::mem::take(&mut self.stored)
     }
 
     #[track_caller]
