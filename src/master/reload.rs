@@ -8,9 +8,10 @@ use super::source::Source;
 use super::{Master, globals};
 use crate::config::model::{Config, Dispatch, KnownWorker, Pool};
 use crate::config::{self, Errors, Host, changes};
-use crate::ids::{PoolName, Ticket};
+use crate::ids::{PoolName, Signal, Ticket};
 use crate::os::host::Resident;
 use crate::os::limits;
+use crate::policy::Heed;
 use crate::supervise::event::{Event, Intake, PoolPlan, Readiness};
 use crate::wire::control::Extent;
 
@@ -169,6 +170,7 @@ fn plan(pool: &Pool, kill_timeout: Duration) -> PoolPlan {
         name: pool.name.clone(),
         bounds: pool.pm.bounds(concurrency, limits::cpus()),
         stop_signal: pool.stop_signal,
+        heed: heed(pool),
         stop_timeout: pool.stop_timeout,
         kill_timeout,
         start_timeout: pool.start_timeout,
@@ -182,5 +184,13 @@ fn plan(pool: &Pool, kill_timeout: Duration) -> PoolPlan {
             Dispatch::Gateway(gateway) if gateway.warmup_path.is_some() => Readiness::Warmed,
             Dispatch::Gateway(_) | Dispatch::Direct => Readiness::Seen,
         },
+    }
+}
+
+/// php-cgi's handler of SIGTERM only notes that no further request is wanted.
+fn heed(pool: &Pool) -> Heed {
+    match pool.known_worker {
+        Some(KnownWorker::PhpCgi) if pool.stop_signal == Signal::TERM => Heed::Finishes,
+        Some(KnownWorker::PhpCgi) | None => Heed::Unknown,
     }
 }

@@ -150,6 +150,10 @@ impl Master {
         Some(match self.observer.stop_if_idle(&sockets, worker.pid, signal, &mut worker.trail) {
             Ok(StopOutcome::Sent) => Event::StopSent { worker: id },
             Ok(StopOutcome::NotIdle(activity)) => Event::Observed { worker: id, activity },
+            Ok(StopOutcome::Restless(activity)) => {
+                self.supervisor.handle(clock::monotonic(), Event::Restless { worker: id });
+                Event::Observed { worker: id, activity }
+            }
             Ok(StopOutcome::Gone) => Event::Observed { worker: id, activity: Activity::Unknown },
             Err(error) => {
                 log::error!("[pool {}] {error}", worker.pool);

@@ -64,6 +64,8 @@ pub enum StopOutcome {
     Sent,
     /// It was not idle, or not for certain, and goes on untouched.
     NotIdle(Activity),
+    /// As this, and it has one short request after the other.
+    Restless(Activity),
     /// It has ended before.
     Gone,
 }
@@ -157,17 +159,20 @@ impl Observer {
         trail: &mut Trail,
     ) -> Result<StopOutcome, SignalError> {
         let seen = self.observe(listeners, pid);
-        if let Some(outcome) = unfit(seen)
-            && !trail.has_moved_on(seen)
-        {
+        let is_restless = unfit(seen).is_some() && trail.has_moved_on(seen);
+        if let Some(outcome) = unfit(seen).filter(|_| !is_restless) {
             return Ok(outcome);
         }
         let mut stopped = Stopped(Vec::new());
         if stopped.stop(pid)? == Settled::No {
             return Ok(StopOutcome::NotIdle(Activity::Unknown));
         }
-        if let Some(outcome) = unfit(look_at_stopped(&self.sockets(listeners), pid)) {
-            return Ok(outcome);
+        match unfit(look_at_stopped(&self.sockets(listeners), pid)) {
+            Some(StopOutcome::NotIdle(activity)) if is_restless => {
+                return Ok(StopOutcome::Restless(activity));
+            }
+            Some(outcome) => return Ok(outcome),
+            None => {}
         }
         match signal::send(pid, signal)? {
             Delivery::Sent => Ok(StopOutcome::Sent),
@@ -476,7 +481,7 @@ mod tests {
                         tally.ends.insert(end(&mut ended).signal());
                         tally.stopped += 1;
                     }
-                    StopOutcome::NotIdle(_) => tally.refused += 1,
+                    StopOutcome::NotIdle(_) | StopOutcome::Restless(_) => tally.refused += 1,
                     StopOutcome::Gone => panic!("a worker ended by itself"),
                 }
             }

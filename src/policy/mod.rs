@@ -12,7 +12,7 @@ pub mod wear;
 
 pub use backoff::{Backoff, Failure, Permit, Verdict};
 pub use demand::{Bounds, Decision, Demand, Limit, Mode, Scaling};
-pub use poll::{Poll, seen_ready};
+pub use poll::{Heed, Poll, seen_ready};
 pub use share::{Claim, Share};
 pub use surge::Surge;
 pub use wear::{Lifetime, Wear};

@@ -11,6 +11,22 @@ use crate::status::snapshot::Activity;
 /// itself looks busy too, so that "busy" alone proves nothing; a pool under full load may never show an idle worker.
 pub const BUSY_COUNTS_AFTER: Duration = Duration::from_secs(5);
 
+/// For each worker that is looked at in a hurry.
+const HURRIED_LOOK: Duration = Duration::from_millis(5);
+/// And not more often than this: each look may stop the worker for a moment.
+const FIRST_HURRIED_LOOK: Duration = Duration::from_millis(15);
+
+/// What a worker does with its stop signal when it is not idle.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Heed {
+    /// Nobody knows: it may end at once, with whatever it has.
+    #[default]
+    Unknown,
+    /// It finishes the request that it has, or is just about to take, and then ends.
+    Finishes,
+}
+
 /// Intervals that double from a first one up to a ceiling.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Poll {
@@ -27,6 +43,14 @@ impl Poll {
     /// Until a busy worker is idle: 10 ms to 250 ms.
     pub fn for_idleness() -> Poll {
         Poll { next: Duration::from_millis(10), ceiling: Duration::from_millis(250) }
+    }
+
+    /// Looks come quickly again: a worker that has one short request after the other has moments between them, and the more
+    /// often it is looked at the sooner one is met. `workers` are looked at in this way, which bounds what it costs: 200 looks
+    /// a second for all of them, or as many as before.
+    pub fn hurry(&mut self, workers: u32) {
+        let most = HURRIED_LOOK.saturating_mul(workers);
+        self.next = most.clamp(FIRST_HURRIED_LOOK, self.ceiling);
     }
 
     /// How long to wait before the next look.
@@ -58,6 +82,16 @@ mod tests {
         let mut poll = Poll::for_idleness();
         let millis: Vec<u128> = (0..7).map(|_| poll.interval().as_millis()).collect();
         assert_eq!(millis, [10, 20, 40, 80, 160, 250, 250]);
+    }
+
+    #[test]
+    fn many_in_a_hurry_are_looked_at_no_more_often_than_before() {
+        let mut poll = Poll::for_idleness();
+        let mut after = |workers| {
+            poll.hurry(workers);
+            poll.interval().as_millis()
+        };
+        assert_eq!([after(0), after(3), after(10), after(50), after(5000)], [15, 15, 50, 250, 250]);
     }
 
     #[test]

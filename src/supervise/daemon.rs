@@ -100,11 +100,7 @@ impl Supervisor {
             Event::Executing { worker } => {
                 self.with_home(worker, "Executing", |pool, out| pool.executing(now, worker, out));
             }
-            Event::StartFailed { worker, reason } => {
-                let failed =
-                    |pool: &mut Pool, out: &mut Effects| pool.start_failed(now, worker, &reason, out);
-                self.with_home(worker, "StartFailed", failed);
-            }
+            Event::StartFailed { worker, reason } => self.start_failed(now, worker, &reason),
             Event::Exited { worker, .. } if self.orphans.remove(&worker) => {}
             Event::Exited { worker, status } => {
                 self.with_home(worker, "Exited", |pool, out| pool.exited(now, worker, status, out));
@@ -112,6 +108,7 @@ impl Supervisor {
             Event::Warmed { worker, result } => {
                 self.with_late(worker, |pool, out| pool.warmed(now, worker, result, out));
             }
+            Event::Restless { worker } => self.with_late(worker, |pool, out| pool.restless(now, worker, out)),
             Event::Observed { worker, activity } => self.observed(now, worker, activity),
             Event::StopSent { worker } => {
                 self.with_former_home(worker, "StopSent", |pool, out| pool.stop_sent(now, worker, out));
@@ -139,6 +136,10 @@ impl Supervisor {
         self.share_surge(now);
         self.sweep();
         self.share_out(now);
+    }
+
+    fn start_failed(&mut self, now: Moment, worker: WorkerId, reason: &str) {
+        self.with_home(worker, "StartFailed", |pool, out| pool.start_failed(now, worker, reason, out));
     }
 
     fn observed(&mut self, now: Moment, worker: WorkerId, activity: Activity) {

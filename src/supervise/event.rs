@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{ExitStatus, Generation, Pid, PoolName, Signal, Ticket, WorkerId};
-use crate::policy::{Bounds, Lifetime, Wear};
+use crate::policy::{Bounds, Heed, Lifetime, Wear};
 use crate::status::snapshot::Activity;
 
 /// What the supervisor has to know of a pool's settings; the master keeps the rest, by name and generation.
@@ -19,6 +19,9 @@ pub struct PoolPlan {
     pub stop_signal: Signal,
     /// How long a busy worker may go on before it gets `stop_signal` all the same.
     pub stop_timeout: Duration,
+    /// What a worker that is not idle does with it.
+    #[serde(default)]
+    pub heed: Heed,
     /// From `stop_signal` to SIGKILL.
     pub kill_timeout: Duration,
     /// How long a new worker may take until its program runs, and until it is seen idle or busy (asked only while
@@ -199,6 +202,11 @@ pub enum Event {
         worker: WorkerId,
         /// What it does.
         activity: Activity,
+    },
+    /// It has one short request after the other: a look at another moment may find it between two. Comes before `Observed`.
+    Restless {
+        /// Which worker.
+        worker: WorkerId,
     },
     /// `Action::StopIfIdle` found it idle and the signal is sent.
     StopSent {

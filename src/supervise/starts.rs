@@ -102,6 +102,20 @@ impl Pool {
         true
     }
 
+    /// It has one short request after the other.
+    pub(super) fn restless(&mut self, now: Moment, id: WorkerId, out: &mut Effects) {
+        let workers = self.tally().leaving;
+        let Some(worker) = self.workers.get_mut(&id) else { return };
+        if worker.restless(now, workers, out) {
+            let (pid, signal) = (worker.pid(), worker.edition.plan.stop_signal);
+            self.agenda.set(Due::Worker(id), worker.due());
+            let pid = pid.map_or_else(|| "?".to_owned(), |pid| pid.to_string());
+            let text =
+                format!("child {pid} is never without a request: {signal}, and it finishes the one it has");
+            out.log(log::Level::Debug, format!("[pool {}] {text}", self.name));
+        }
+    }
+
     /// `false` if nobody asked.
     pub(super) fn stop_sent(&mut self, now: Moment, id: WorkerId, out: &mut Effects) -> bool {
         let Some(worker) = self.workers.get_mut(&id) else { return false };

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{ExitStatus, Generation, Moment, Pid, Signal, WorkerId};
-use crate::policy::{Wear, seen_ready};
+use crate::policy::{Heed, Wear, seen_ready};
 use crate::status::snapshot::Activity;
 
 use super::action::Action;
@@ -241,6 +241,19 @@ impl Worker {
             Duty::Serving | Duty::Retiring | Duty::Stopping { .. } | Duty::Killed { .. } => {}
         }
         false
+    }
+
+    /// It has one short request after the other. Another moment may be a better one to meet it idle: it is one of so many
+    /// that are waited for. Where each request finds the next one waiting there is none, and one that finishes what it has
+    /// gets its signal without; `true` then.
+    pub(super) fn restless(&mut self, now: Moment, workers: u32, out: &mut Effects) -> bool {
+        let Duty::Draining(watch) = &mut self.duty else { return false };
+        watch.hurry(now, workers);
+        let is_enough = watch.is_in_vain(now) && self.edition.plan.heed == Heed::Finishes;
+        if is_enough {
+            self.ask_at_once(now, out);
+        }
+        is_enough
     }
 
     /// `StopIfIdle` found it idle: its stop signal has been sent.

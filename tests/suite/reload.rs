@@ -450,3 +450,25 @@ fn who_comes_while_a_pool_stops_is_answered_or_refused() {
     address.get("/pid").unwrap();
     fpmd.finish();
 }
+
+/// Each request finds the next one waiting, so that no old worker is ever idle; php-cgi finishes what it has at SIGTERM.
+#[test]
+fn a_saturated_direct_pool_of_php_cgi_is_reloaded_long_before_its_stop_timeout() {
+    let pool = Pool::new("www", &workers::php()).workers(2).dispatch(Dispatch::Direct);
+    let fpmd = Rig::new().pool(pool.key("stop_timeout", "\"10m\"")).start();
+    let address = fpmd.address("www");
+    let load = Load::start(8, move || match address.get("/slow/5") {
+        Ok(answer) if !answer.body.is_empty() => Ok(()),
+        Ok(answer) => Err(format!("{answer:?}")),
+        Err(error) => Err(error.to_string()),
+    });
+    load.wait_for_more(20);
+    let before = fpmd.workers("www");
+    fpmd.ctl_done(&["reload"]);
+    wait_exchanged(&fpmd, &before);
+    load.wait_for_more(20);
+    assert_eq!(load.stop().1, [""; 0]);
+    let pool = fpmd.pool("www");
+    assert_eq!((pool.crashed, pool.killed), (0, 0), "{pool:?}");
+    fpmd.finish();
+}

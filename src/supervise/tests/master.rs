@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use crate::ids::{ExitStatus, Generation, Moment, Pid, PoolName, Signal, Ticket, WorkerId};
-use crate::policy::{Bounds, Mode};
+use crate::policy::{Bounds, Heed, Mode};
 use crate::status::snapshot::Activity;
 use crate::supervise::action::Action;
 use crate::supervise::event::{Event, Intake, Load, News, PoolCommand, PoolPlan, Readiness, WorkerCommand};
@@ -99,6 +99,7 @@ pub(super) fn plan(pool: &str, children: u32) -> PoolPlan {
         name: name(pool),
         bounds: bounds(Mode::Static, children),
         stop_signal: Signal::TERM,
+        heed: Heed::Unknown,
         stop_timeout: secs(30),
         kill_timeout: secs(5),
         start_timeout: secs(10),

@@ -1,9 +1,10 @@
 //! The exchange of generations: in which order, what happens when the new one fails, and who is told what.
 
 use crate::ids::{ExitStatus, Generation, Signal, WorkerId};
+use crate::policy::Heed;
 use crate::status::snapshot::Activity;
 use crate::supervise::action::Action;
-use crate::supervise::event::PoolCommand;
+use crate::supervise::event::{Event, PoolCommand, PoolPlan};
 use crate::supervise::{DaemonState, PoolState};
 
 use super::master::{KILLED, Master, Program, millis, name, plan, secs};
@@ -477,4 +478,33 @@ fn old_workers_have_the_times_of_the_new_settings() {
     assert!(!master.processes[&WorkerId(1)].signalled);
     master.run(secs(150));
     assert!(master.answer(1).unwrap().is_ok());
+}
+
+/// Answers each look as the real master does for a worker in direct mode that has one short request after the other.
+fn restless(master: &mut Master, seconds: u64) {
+    for _ in 0..seconds * 10 {
+        for worker in master.alive_of("www", 1) {
+            master.send(Event::Restless { worker });
+        }
+        master.run(millis(100));
+    }
+}
+
+#[test]
+fn a_saturated_worker_that_finishes_what_it_has_is_not_waited_for() {
+    for (heed, left) in [(Heed::Finishes, 0), (Heed::Unknown, 2)] {
+        let mut master = Master::new();
+        master.configure(vec![PoolPlan { heed, ..plan("www", 2) }], None);
+        master.everyone_is(Activity::Busy);
+        master.activity = Activity::Idle;
+        master.configure(vec![PoolPlan { heed, ..plan("www", 2) }], Some(1));
+        restless(&mut master, 1);
+        assert_eq!(master.alive_of("www", 1).len(), 2, "one moment without a request may come");
+        restless(&mut master, 2);
+        assert_eq!(master.alive_of("www", 1).len(), left);
+        master.run(secs(40));
+        assert!(master.answer(1).unwrap().is_ok());
+        let late = if heed == Heed::Finishes { 0 } else { 2 };
+        assert_eq!(master.logged_at(log::Level::Warn, "sending SIGTERM all the same"), late);
+    }
 }
