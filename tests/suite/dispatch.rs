@@ -10,17 +10,25 @@ use crate::support::traffic::{Ask, Sample, Traffic};
 use crate::support::web::Nginx;
 use crate::support::{process, wait_until, workers};
 
-const POOLS: [&str; 2] = ["php", "c"];
+const POOLS: [&str; 3] = ["php", "c", "go"];
 const CLIENTS: usize = 12;
 const WORKERS: u32 = 3;
 const ASKS: [Ask; 3] = [Ask::Wait(1), Ask::Wait(30), Ask::Upload(1 << 20)];
 
 fn command(pool: &str) -> Vec<String> {
-    if pool == "php" { workers::php() } else { workers::c() }
+    match pool {
+        "php" => workers::php(),
+        "c" => workers::c(),
+        _ => workers::go(),
+    }
 }
 
 fn pool(name: &str, dispatch: Dispatch) -> Pool {
-    Pool::new(name, &command(name)).workers(WORKERS).dispatch(dispatch)
+    let pool = Pool::new(name, &command(name)).workers(WORKERS).dispatch(dispatch);
+    if name != "c" {
+        return pool;
+    }
+    pool.mode("dynamic").pm("start_servers", "2").pm("min_spare_servers", "1").pm("max_spare_servers", "2")
 }
 
 fn word(dispatch: Dispatch) -> &'static str {
@@ -44,7 +52,7 @@ fn assert_is(fpmd: &Fpmd, dispatch: Dispatch, before: &[Vec<i32>]) {
 
 #[test]
 fn nothing_is_lost_to_and_fro() {
-    let mut rig = Rig::new();
+    let mut rig = Rig::new().expect("server reached pm.max_children setting");
     for name in POOLS {
         rig = rig.pool(pool(name, Dispatch::Gateway));
     }
@@ -53,7 +61,7 @@ fn nothing_is_lost_to_and_fro() {
     let upstreams = POOLS.map(|name| (name, format!("unix:{}", fpmd.socket(name).display())));
     let nginx = Nginx::start(&fpmd.rig.dir, &upstreams);
     let traffic = Traffic::start(nginx.socket(), &POOLS, CLIENTS, &ASKS);
-    let mut accepted = [0; 2];
+    let mut accepted = [0; 3];
     for dispatch in [Dispatch::Direct, Dispatch::Gateway, Dispatch::Direct, Dispatch::Gateway] {
         let before = POOLS.map(|name| fpmd.workers(name));
         fpmd.rewrite(&POOLS.map(|name| pool(name, dispatch).key("umask", "\"022\"")));
