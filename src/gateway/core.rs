@@ -13,6 +13,7 @@ use super::client::{Client, Interest};
 use super::finished::Peer;
 use super::queue::Queue;
 use super::request::{Request, Told};
+use super::roster::Roster;
 use super::rules::{self, Keeping};
 use super::seam::Seams;
 use super::slab::{Key, Slab};
@@ -141,6 +142,7 @@ pub struct Gateway {
     pub(super) upstreams: Slab<Upstream>,
     pub(super) warming: Slab<Warming>,
     pub(super) slots: Slab<Slot>,
+    pub(super) roster: Roster,
     pub(super) places: BTreeMap<SlotId, Key>,
     pub(super) queue: Queue<Key>,
     pub(super) timers: Timers<Timer>,
@@ -221,6 +223,7 @@ impl Gateway {
             upstreams: Slab::new(),
             warming: Slab::new(),
             slots: Slab::new(),
+            roster: Roster::default(),
             places: BTreeMap::new(),
             queue: Queue::new(),
             timers: Timers::new(),
@@ -301,6 +304,10 @@ impl Gateway {
 
     /// Counts a slot again after anything about it has changed, and tells the master if its worker is empty or worn.
     pub(super) fn recount(&mut self, key: Key) {
+        if self.roster.is_crowded(self.slots.len()) {
+            let candidates = self.slots.iter().filter_map(|(key, slot)| Some((key, slot.candidate()?)));
+            self.roster.refill(candidates);
+        }
         let Some(slot) = self.slots.get_mut(key) else { return };
         let counted = slot.count(self.settings.concurrency);
         let load = &mut self.counters.load;
@@ -310,6 +317,9 @@ impl Gateway {
         load.free = load.free + u32::from(counted.free) - u32::from(slot.counted.free);
         load.least_free = load.least_free.min(load.free);
         slot.counted = counted;
+        if let Some(candidate) = slot.candidate() {
+            self.roster.enter(key, candidate);
+        }
         self.counters.max_active = self.counters.max_active.max(load.busy);
         let empty = slot.load() == 0;
         let Some(worker) = slot.worker.as_mut().filter(|_| empty) else { return };

@@ -31,6 +31,7 @@ mod report;
 mod request;
 mod reserve;
 mod response;
+mod roster;
 mod rules;
 mod schedule;
 mod slab;

@@ -9,7 +9,6 @@ use super::core::{Gateway, Phase, Timer};
 use super::finished::{Outcome, Slow};
 use super::params::brief;
 use super::request::{Stage, Told};
-use super::rules;
 use super::slab::Key;
 use super::slot::State;
 use crate::ids::Moment;
@@ -59,8 +58,14 @@ impl Gateway {
         }
     }
 
-    fn choose(&self) -> Option<Key> {
-        rules::choose(self.slots.iter().filter_map(|(key, slot)| Some((key, slot.candidate()?))))
+    fn choose(&mut self) -> Option<Key> {
+        let slots = &self.slots;
+        let best = self.roster.best(|key| slots.get(key)?.candidate());
+        debug_assert_eq!(
+            best.and_then(|key| slots.get(key)?.candidate()),
+            slots.iter().filter_map(|(_, slot)| slot.candidate()).max(),
+        );
+        best
     }
 
     /// Whether a waiting request's client has gone without the event loop telling: it is not watched. Not asked of those
