@@ -230,7 +230,17 @@ fn a_pool_stops_while_its_gateway_is_exchanged() {
 }
 
 #[test]
-fn a_gateway_that_does_not_serve_leaves_the_old_one_in_service() {
+fn a_gateway_that_does_not_start_leaves_the_old_one_in_service() {
+    leaves_the_old_one_in_service("echo broken >&2; exit 1");
+}
+
+#[test]
+fn a_gateway_that_never_serves_leaves_the_old_one_in_service() {
+    leaves_the_old_one_in_service("exec sleep 1000");
+}
+
+#[track_caller]
+fn leaves_the_old_one_in_service(script: &str) {
     let rig = Rig::new().pool(routed("www", &workers::php()));
     let built = Path::new(env!("CARGO_BIN_EXE_fpmd"));
     rig.dir.install(built, "fpmd");
@@ -241,7 +251,7 @@ fn a_gateway_that_does_not_serve_leaves_the_old_one_in_service() {
     let mut connection = fpmd.address("www").connect().unwrap();
     connection.send("GET", "/slow/500", b"").unwrap();
     std::fs::remove_file(fpmd.rig.dir.join("fpmd-gateway")).unwrap();
-    fpmd.rig.dir.program("fpmd-gateway", "#!/bin/sh\necho broken >&2\nexit 1\n");
+    fpmd.rig.dir.program("fpmd-gateway", &format!("#!/bin/sh\n{script}\n"));
     let ran = fpmd.ctl(&["upgrade"]);
     assert_eq!(ran.code, Some(1), "{ran:?}");
     assert!(ran.err.contains("cannot exchange the gateway of pool www"), "{ran:?}");
