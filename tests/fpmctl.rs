@@ -117,6 +117,7 @@ fn snapshot(address: &str) -> Snapshot {
         recycled_requests: 0,
         recycled_lifetime: 0,
         recycled_memory: 0,
+        recycled_idle: 0,
         crashed: 0,
         killed: 0,
         start_failures: 0,

@@ -54,6 +54,7 @@ fn pool(name: &str, state: &str) -> PoolSnapshot {
         recycled_requests: 5,
         recycled_lifetime: 2,
         recycled_memory: 1,
+        recycled_idle: 0,
         crashed: 0,
         killed: 0,
         start_failures: 0,

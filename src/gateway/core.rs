@@ -162,8 +162,8 @@ pub struct Gateway {
     pub(super) gifts: VecDeque<OwnedFd>,
     /// Workers that another gateway is to get.
     pub(super) owed: u32,
-    /// Whether the master was told that requests wait here and nobody is idle.
-    pub(super) in_need: bool,
+    /// While requests wait and nobody is idle, how many workers there were at the least, as the master was told.
+    pub(super) need: Option<usize>,
     /// Whether the master was told that nothing is left.
     pub(super) said_last: bool,
     /// The message under construction: a request for a worker, or an answer of ours.
@@ -237,7 +237,7 @@ impl Gateway {
             outbox: VecDeque::new(),
             gifts: VecDeque::new(),
             owed: 0,
-            in_need: false,
+            need: None,
             said_last: false,
             message: Vec::new(),
             chunk: Vec::new(),

@@ -25,6 +25,9 @@ const FULL: Duration = Duration::from_millis(10);
 /// How long a slot that refuses connections is left alone.
 const REFUSED: Duration = Duration::from_millis(100);
 
+/// Bytes of a body for which a connection has room: less than net.core.wmem_default.
+const FITTING: u64 = 64 * 1024;
+
 /// Bytes of a body that go into the first message.
 const FIRST_PART: u64 = 256 * 1024;
 
@@ -32,7 +35,8 @@ impl Gateway {
     /// Gives a request to the worker on a slot; puts it back into the queue if the worker cannot be reached.
     pub(super) fn dispatch(&mut self, at: Key, slot: Key) {
         let Some(request) = self.requests.get(at) else { return };
-        let fresh = request.retries > 0;
+        // What does not fit into a connection as a whole can be taken back as long as that is not accepted.
+        let fresh = request.retries > 0 || request.stdin.spool.len() > FITTING;
         let upstream = match self.connection(slot, request.repeatable, fresh) {
             Ok(upstream) => upstream,
             Err(errno) => return self.unreachable(at, slot, errno),

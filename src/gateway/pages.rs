@@ -102,8 +102,8 @@ fn pool<'a>(view: &'a View<'a>, memory: &[Option<Memory>], peak: u64) -> PoolPag
             max_requests: Some(facts.recycled_requests),
             max_lifetime: Some(facts.recycled_lifetime),
             max_memory: Some(facts.recycled_memory),
+            idle: Some(facts.recycled_idle),
             exited: Some(facts.recycled_exited),
-            ..Recycled::default()
         },
         crashed: facts.crashed,
         killed: facts.killed,

@@ -5,10 +5,11 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 use super::core::{Gateway, Timer, Token};
+use super::request::Passage;
 use super::slab::Key;
 use super::slot::State;
 use super::tail::{BRIEF, Tail, Trust};
-use super::upstream::{Heard, Upstream};
+use super::upstream::Heard;
 use crate::ids::{Moment, SlotId, WorkerId};
 use crate::os::sockdiag::{Reception, SockDiag};
 use crate::wire::gateway::{FromGateway, TakenBack};
@@ -87,10 +88,19 @@ impl Gateway {
         }
     }
 
-    /// Whether a worker has not read a byte of its request, all of which is sent.
+    /// Whether a worker has not read a byte of its request, which can be sent again: all of it is on its way, or the connection
+    /// is not even accepted.
     fn is_unread(&mut self, key: Key) -> bool {
-        self.upstreams.get(key).is_some_and(Upstream::is_sent)
-            && matches!(self.reception(key), Some(Reception::NotAccepted | Reception::NotRead))
+        let Some(upstream) = self.upstreams.get(key) else { return false };
+        let (sent, request) = (upstream.is_sent(), upstream.request.and_then(|at| self.requests.get(at)));
+        if request.is_none_or(|request| request.passage != Passage::Whole) {
+            return false;
+        }
+        match self.reception(key) {
+            Some(Reception::NotAccepted) => true,
+            Some(Reception::NotRead) => sent,
+            Some(Reception::Begun) | None => false,
+        }
     }
 
     /// What was done with a request that no byte was answered to.

@@ -125,9 +125,14 @@ impl Slot {
         self.active + self.lost.len() as u32 + u32::from(self.tail.is_some())
     }
 
+    /// Whether its worker may get requests.
+    pub fn is_serving(&self) -> bool {
+        self.worker.as_ref().is_some_and(|worker| worker.state == State::Serving)
+    }
+
     /// How it counts now, where its worker may have `concurrency` requests at once.
     pub fn count(&self, concurrency: u32) -> Counted {
-        let serving = self.worker.as_ref().is_some_and(|worker| worker.state == State::Serving);
+        let serving = self.is_serving();
         let open = self.closed_until.is_none();
         let load = self.load();
         Counted {

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use super::client::{Client, Interest};
 use super::core::{Gateway, Phase, Token, unwatch};
 use super::slab::Key;
-use super::slot::{State, Worker};
+use super::slot::Worker;
 use crate::os::stream::Stream;
 use crate::wire::gateway::{FromGateway, Report};
 
@@ -44,8 +44,14 @@ impl Gateway {
         }
         // Whatever the pool's mode: the master lends a worker for what came in as a whole after its workers had left.
         let in_need = !self.queue.is_empty() && self.counters.load.idle == 0;
-        if in_need != self.in_need {
-            self.in_need = in_need;
+        let need = in_need.then(|| self.slots.iter().filter(|(_, slot)| slot.is_serving()).count());
+        // Nobody is told of the same need twice; but who was lent may end, and with that it is another one.
+        let is_news = match (self.need, need) {
+            (Some(before), Some(now)) => now < before,
+            (before, now) => before.is_some() != now.is_some(),
+        };
+        self.need = need;
+        if is_news {
             self.say_load();
         }
     }
@@ -84,10 +90,7 @@ impl Gateway {
     }
 
     fn free_workers(&self) -> Vec<Key> {
-        self.slots.keys(|slot| {
-            let serves = slot.worker.as_ref().is_some_and(|worker| worker.state == State::Serving);
-            serves && slot.load() == 0
-        })
+        self.slots.keys(|slot| slot.is_serving() && slot.load() == 0)
     }
 
     /// Gives away the workers that are left, whatever they do: nobody waits for them here and the gateway ends.

@@ -43,7 +43,10 @@ impl Master {
                 let Taken { slot, is_new } = self.slots.take(pool, generation, id)?;
                 if let (true, Some(listener)) = (is_new, self.slots.listener(pool, slot)) {
                     let path = listener.to_string();
-                    self.gateways.tell(pool, &ToGateway::Slot { slot, path });
+                    let message = ToGateway::Slot { slot, path };
+                    self.gateways.tell(pool, &message);
+                    // Its worker may be lent to one that hands over.
+                    self.gateways.tell_handing(pool, &message);
                 }
                 Ok(Seat::Slot(slot))
             }

@@ -86,6 +86,7 @@ impl Master {
             recycled_requests: view.counters.worn,
             recycled_lifetime: view.counters.outlived,
             recycled_memory: view.counters.overweight,
+            recycled_idle: view.counters.idle,
             crashed: view.counters.crashed,
             killed: view.counters.killed,
             start_failures: view.counters.start_failures,

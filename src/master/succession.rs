@@ -44,12 +44,14 @@ impl Master {
         worker: WorkerId,
         past: Past,
     ) {
-        let Some(occupant) = self.slots.occupant(pool, slot).copied() else { return };
-        let (pid, drains) = match occupant.stage {
-            Stage::Admitted { pid } if occupant.worker == worker => (pid, false),
-            Stage::Draining { pid } if occupant.worker == worker => (pid, true),
+        let occupant = self.slots.occupant(pool, slot).copied().filter(|occupant| occupant.worker == worker);
+        let Some((occupant, pid, drains)) = occupant.and_then(|occupant| match occupant.stage {
+            Stage::Admitted { pid } => Some((occupant, pid, false)),
+            Stage::Draining { pid } => Some((occupant, pid, true)),
+            Stage::Starting | Stage::Drained => None,
+        }) else {
             // It has ended meanwhile.
-            Stage::Admitted { .. } | Stage::Draining { .. } | Stage::Starting | Stage::Drained => return,
+            return self.gateways.miss_worker(pool, number, worker);
         };
         let message = ToGateway::Worker { slot, worker, pid, generation: occupant.generation, past };
         self.gateways.move_worker(pool, number, (worker, past.requests()), &message);

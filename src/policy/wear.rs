@@ -18,6 +18,8 @@ pub enum Wear {
     Memory,
     /// It holds on to a request that it will never have the whole of.
     Stranded,
+    /// It had nothing to do for `process_idle_timeout`; nobody takes its place.
+    Idle,
 }
 
 /// For how long workers live.

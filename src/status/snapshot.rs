@@ -70,6 +70,9 @@ pub struct PoolSnapshot {
     /// Of these, those that had kept more memory than they may.
     #[serde(default)]
     pub recycled_memory: u64,
+    /// Of these, those that had nothing to do for long enough.
+    #[serde(default)]
+    pub recycled_idle: u64,
     /// Workers that ended otherwise without being asked to.
     pub crashed: u64,
     /// Workers that had to be ended by SIGKILL.

@@ -227,6 +227,7 @@ impl Pool {
                     Wear::Requests => counters.worn += 1,
                     Wear::Lifetime => counters.outlived += 1,
                     Wear::Memory => counters.overweight += 1,
+                    Wear::Idle => counters.idle += 1,
                     Wear::Stranded => {}
                 }
             }

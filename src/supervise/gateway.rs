@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use crate::ids::{Moment, WorkerId};
+use crate::policy::Wear;
 
 use super::action::Action;
 use super::effects::{Effects, JobId};
@@ -34,7 +35,10 @@ impl Pool {
         match worker.duty {
             Duty::Draining(_) if worker.is_executing() => worker.ask_to_stop(out),
             // It was let go of as one of those that were idle for the longest time.
-            Duty::Serving => self.drain(now, id, out),
+            Duty::Serving => {
+                worker.wear = Some(Wear::Idle);
+                self.drain(now, id, out);
+            }
             Duty::Draining(_)
             | Duty::Joining(_)
             | Duty::Retiring

@@ -8,8 +8,8 @@ use std::rc::Rc;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{Generation, MOST_PROCESSES, Moment, WorkerId};
-use crate::policy::Permit;
 use crate::policy::backoff::QUICK;
+use crate::policy::{Permit, Wear};
 use crate::status::snapshot::Activity;
 
 use super::action::Action;
@@ -78,7 +78,8 @@ impl Pool {
                 Duty::Draining(_) | Duty::Stopping { .. } => {
                     tally.leaving += 1;
                     let is_current = worker.generation() == self.current.generation;
-                    tally.outgoing += u32::from(is_current && worker.wear.is_none());
+                    let is_replaced = worker.wear.is_some_and(|wear| wear != Wear::Idle);
+                    tally.outgoing += u32::from(is_current && !is_replaced);
                 }
                 Duty::Killed { .. } => {}
             }

@@ -26,6 +26,9 @@ pub struct Counters {
     /// Of these, those that had kept more memory than they may.
     #[serde(default)]
     pub overweight: u64,
+    /// Of these, those that had nothing to do for long enough.
+    #[serde(default)]
+    pub idle: u64,
     /// Of these, those that ended of their own with exit code 0.
     pub exited: u64,
     /// Workers that ended otherwise without being asked to.

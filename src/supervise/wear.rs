@@ -27,7 +27,7 @@ impl Pool {
         match wear {
             Wear::Requests => self.recycle_idler(now, id, out),
             Wear::Stranded if worker.is_leaving() => self.drain(now, id, out),
-            Wear::Lifetime | Wear::Memory | Wear::Stranded => drop(self.worn.insert(id, wear)),
+            Wear::Lifetime | Wear::Memory | Wear::Stranded | Wear::Idle => drop(self.worn.insert(id, wear)),
         }
         self.advance(now, out);
     }

@@ -260,6 +260,9 @@ impl Worker {
     pub(super) fn stop_sent(&mut self, now: Moment) {
         match self.duty {
             Duty::Joining(_) | Duty::Serving | Duty::Retiring | Duty::Draining(_) => {
+                if matches!(self.duty, Duty::Serving) && self.edition.follows_demand() {
+                    self.wear = Some(Wear::Idle);
+                }
                 self.duty = self.stopping(now);
             }
             // Overtaken by the deadline or by a command.

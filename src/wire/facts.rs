@@ -26,6 +26,9 @@ pub struct Facts {
     /// Of these, those that had kept more than `max_memory`.
     #[serde(default)]
     pub recycled_memory: u64,
+    /// Of these, those that were idle for `process_idle_timeout`.
+    #[serde(default)]
+    pub recycled_idle: u64,
     /// Of these, those that ended of their own with exit code 0.
     #[serde(default)]
     pub recycled_exited: u64,

@@ -392,6 +392,7 @@ mod tests {
                 recycled_requests: large[0],
                 recycled_lifetime: large[1],
                 recycled_memory: large[2],
+                recycled_idle: large[3],
                 crashed: large[4],
                 killed: large[5],
                 start_failures: large[6],

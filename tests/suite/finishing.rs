@@ -1,6 +1,7 @@
 //! Workers that go on after the end of their answer (FCGX_Finish and go on): their client has it at once, nobody waits behind
 //! them, the status says what they do, and they do not go on for ever.
 
+use std::thread;
 use std::time::{Duration, Instant};
 
 use fpmd::status::snapshot::PoolSnapshot;
@@ -127,4 +128,35 @@ fn what_a_worker_goes_on_with_is_not_cut_short_by_a_reload() {
     assert!(asked.elapsed() >= Duration::from_millis(2500), "{:?}", asked.elapsed());
     assert!(fpmd.workers("www").iter().all(|worker| *worker != pid));
     fpmd.finish();
+}
+
+/// A body that does not fit into a connection is on its way to a worker that does not accept it.
+#[test]
+fn nobody_waits_with_a_large_body_behind_one_that_goes_on() {
+    for command in [workers::c(), workers::perl()] {
+        let fpmd = serving(Rig::new().pool(pool(&command)));
+        let mut queued = 0;
+        let mut ask = |method: &'static str, path: String, length: usize| {
+            let address = fpmd.address("www");
+            let asked =
+                thread::spawn(move || address.ask(method, &path, &vec![b'x'; length]).unwrap().text());
+            queued += 1;
+            fpmd.wait_pool("www", "that request", |pool| {
+                pool.gateway.as_ref().is_some_and(|gateway| gateway.accepted_conn == queued)
+            });
+            asked
+        };
+        let begun = Instant::now();
+        let other = ask("GET", "/slow/1500".into(), 0);
+        let first = ask("GET", "/slow/500".into(), 0);
+        let finishing = ask("GET", format!("/finish/{LONG}"), 0);
+        let large = ask("POST", "/body".into(), 5 << 20);
+        assert_eq!(finishing.join().unwrap(), first.join().unwrap());
+        assert!(large.join().unwrap().starts_with("5242880 "));
+        assert!(begun.elapsed() < SHORT, "{:?}", begun.elapsed());
+        other.join().unwrap();
+        assert_eq!(taken_back(&fpmd.pool("www")), 1);
+        fpmd.wait_pool("www", "two idle workers", |pool| pool.idle_processes == 2);
+        fpmd.finish();
+    }
 }

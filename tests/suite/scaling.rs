@@ -54,6 +54,7 @@ fn a_burst_gets_a_worker_for_each_request_and_they_go_when_it_is_over() {
             answered(crowd);
             let pool = fpmd.wait_pool("www", "three idle ones", |pool| pool.total_processes == 3);
             assert_eq!((pool.crashed, pool.killed, pool.idle_processes), (0, 0, 3));
+            assert_eq!((pool.recycled, pool.recycled_idle), (pool.started - 3, pool.started - 3));
             fpmd.descriptors_may_change();
             fpmd.finish();
         }

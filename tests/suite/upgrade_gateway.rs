@@ -264,3 +264,29 @@ fn leaves_the_old_one_in_service(script: &str) {
     wait_until("the old gateway to be gone", || !process::is_alive(old[0]));
     fpmd.finish();
 }
+
+#[test]
+fn who_waits_in_an_old_gateway_is_served_although_its_workers_leave() {
+    let mut fpmd = serving(Rig::new().pool(routed("www", &workers::php())));
+    fpmd.descriptors_may_change();
+    let crowd: Vec<_> = (0..8)
+        .map(|_| {
+            let address = fpmd.address("www");
+            thread::spawn(move || good(address.get("/slow/300")))
+        })
+        .collect();
+    fpmd.wait_pool("www", "a queue", |pool| pool.gateway.as_ref().unwrap().listen_queue == 7);
+    upgrade(&fpmd);
+    // Each takes along the worker that serves the old gateway; and then there are slots that it has not known.
+    for _ in 0..2 {
+        fpmd.ctl_done(&["restart", "www"]);
+    }
+    fpmd.ctl_done(&["scale", "www", "2"]);
+    fpmd.ctl_done(&["restart", "www"]);
+    for request in crowd {
+        request.join().unwrap().unwrap();
+    }
+    wait_until("one gateway only", || gateways(&fpmd).len() == 1);
+    assert_eq!(fpmd.pool("www").gateway.unwrap().accepted_conn, 8);
+    fpmd.finish();
+}

@@ -108,6 +108,7 @@ pub fn facts(view: &PoolView, oom_kills: Option<u64>, memory_peak: u64) -> Facts
         recycled_requests: counters.worn,
         recycled_lifetime: counters.outlived,
         recycled_memory: counters.overweight,
+        recycled_idle: counters.idle,
         recycled_exited: counters.exited,
         crashed: counters.crashed,
         killed: counters.killed,

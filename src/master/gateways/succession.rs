@@ -159,6 +159,18 @@ impl Gateways {
         check(pool, &handing.process, sent);
     }
 
+    /// A worker has ended on its way from one gateway to another: whoever waited for it gets the next one.
+    pub fn miss_worker(&mut self, pool: &PoolName, from: u64, worker: WorkerId) {
+        if let Some(handing) = self.handing.get_mut(&from) {
+            handing.workers.remove(&worker);
+            return;
+        }
+        for handing in self.handing.values_mut().filter(|handing| handing.pool == *pool) {
+            handing.asked = false;
+        }
+        self.lend(pool);
+    }
+
     /// A worker is with nobody any more.
     pub fn forget_worker(&mut self, pool: &PoolName, worker: WorkerId) {
         if let Some(handing) = self.keeper(pool, worker) {
