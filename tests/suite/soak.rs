@@ -86,7 +86,7 @@ fn nothing_is_left_of_any_trouble() {
     let nginx = Nginx::start(&world.fpmd.rig.dir, &upstreams.collect::<Vec<_>>());
     let crowd = Crowd::gather(nginx.socket(), &targets, CLIENTS, seed);
     world.rest().unwrap();
-    let census = Census::first(&world.fpmd, &["guest.access", "guest.slow"]);
+    let census = Census::first(&world.fpmd, &["guest.access", "guest.slow", "direct.access", "direct.slow"]);
     let mut books = Books::open(&world);
     while end.map_or(history.steps.len() < STEPS, |end| Instant::now() < end) {
         step(&mut world, &crowd, &mut random, &mut history);

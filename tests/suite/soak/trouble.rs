@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
-use super::world::{GUEST, Mode, Shape, World};
+use super::world::{GUEST, Mode, Second, Shape, World};
 use crate::support::bytes::Random;
 use crate::support::crowd::{ask, ask_at_once};
 use crate::support::daemon::{Dispatch, Ran, fpmctl};
@@ -70,10 +70,13 @@ pub enum Trouble {
     Timeout(&'static str),
     /// Workers that go on after their answers.
     Finish(&'static str),
-    SecondAddress(&'static str),
+    /// One that is there goes, one that is not comes.
+    SecondAddress(&'static str, Second),
     GuestComes(Mode, Dispatch),
     GuestLeaves,
     Mode(&'static str, Mode),
+    /// From direct mode to a gateway, or back.
+    Dispatch(&'static str),
     /// Everything that can be looked at is.
     Look,
 }
@@ -87,6 +90,7 @@ pub enum Command {
     ReloadChanged(&'static str),
     Restart(&'static str),
     Drain(&'static str),
+    Scale(&'static str, u32),
     Upgrade,
     Reopen,
     Hangup,
@@ -111,7 +115,8 @@ fn one_of<T: Copy>(random: &mut Random, all: &[T]) -> T {
 impl Command {
     fn draw(random: &mut Random) -> Command {
         let pool = one_of(random, &POOLS);
-        match random.below(10) {
+        match random.below(11) {
+            10 => Command::Scale(pool, 1 + random.below(8) as u32),
             0 => Command::Reload,
             1 => Command::ReloadPool(pool),
             2 => Command::ReloadChanged(pool),
@@ -130,7 +135,7 @@ impl Trouble {
     pub fn draw(random: &mut Random, world: &World) -> Trouble {
         let (any, routed) = (one_of(random, &POOLS), one_of(random, &ROUTED));
         let command = Command::draw(random);
-        match random.below(27) {
+        match random.below(30) {
             0..=2 => Trouble::Command(command),
             3 | 4 => Trouble::Clash(command, Command::draw(random)),
             5 => Trouble::BadFile,
@@ -152,20 +157,29 @@ impl Trouble {
             21 => Trouble::Impatience(routed),
             22 => Trouble::Timeout(routed),
             23 => Trouble::Finish("c"),
-            24 => Trouble::SecondAddress(routed),
+            24 => Trouble::SecondAddress(routed, one_of(random, &Second::ALL)),
             25 if world.shapes.contains_key(GUEST) => Trouble::GuestLeaves,
             25 => {
                 let dispatch = one_of(random, &[Dispatch::Gateway, Dispatch::Direct]);
                 Trouble::GuestComes(one_of(random, &Mode::ALL), dispatch)
             }
-            _ if random.below(3) == 0 => Trouble::Look,
+            26 => Trouble::Look,
+            27 => Trouble::Dispatch("direct"),
             _ => Trouble::Mode(any, one_of(random, &Mode::ALL)),
         }
     }
 
-    /// Makes it.
+    /// Makes it, and takes back what does not take itself back.
     #[track_caller]
     pub fn make(&self, world: &mut World) {
+        self.begin(world);
+        for pool in std::mem::take(&mut world.scaled) {
+            world.fpmd.ctl_done(&["scale", pool, &world.shapes[pool].mode.most().to_string()]);
+        }
+    }
+
+    #[track_caller]
+    fn begin(&self, world: &mut World) {
         match self {
             Trouble::Command(command) => {
                 let ran = begin(world, *command).join().unwrap();
@@ -192,13 +206,14 @@ impl Trouble {
             Trouble::Impatience(pool) => impatience(world, pool),
             Trouble::Timeout(pool) => timeout(world, pool),
             Trouble::Finish(pool) => drop(ask_at_once(&world.fpmd.address(pool), "/finish/200", 4)),
-            Trouble::SecondAddress(pool) => second_address(world, pool),
+            Trouble::SecondAddress(pool, second) => second_address(world, pool, *second),
             Trouble::GuestComes(mode, dispatch) => guest_comes(world, *mode, *dispatch),
             Trouble::GuestLeaves => guest_leaves(world),
             Trouble::Mode(pool, mode) => {
                 world.shapes.get_mut(pool).unwrap().mode = *mode;
                 world.change_back();
             }
+            Trouble::Dispatch(pool) => change_dispatch(world, pool),
             Trouble::Look => look(world),
         }
     }
@@ -209,6 +224,9 @@ fn begin(world: &mut World, command: Command) -> JoinHandle<Ran> {
     if let Command::ReloadChanged(pool) = command {
         world.shapes.get_mut(pool).unwrap().edition += 1;
         world.write();
+    }
+    if let Command::Scale(pool, _) = command {
+        world.scaled.push(pool);
     }
     let drained = match command {
         Command::Drain(pool) => world.fpmd.workers(pool).first().copied(),
@@ -228,6 +246,7 @@ fn begin(world: &mut World, command: Command) -> JoinHandle<Ran> {
                 Some(worker) => Ran { code: Some(0), ..ctl(&["drain", &worker.to_string()]) },
                 None => done(),
             },
+            Command::Scale(pool, number) => ctl(&["scale", pool, &number.to_string()]),
             Command::Upgrade => ctl(&["upgrade"]),
             Command::Reopen => ctl(&["reopen"]),
             Command::Hangup => {
@@ -416,19 +435,45 @@ fn timeout(world: &mut World, pool: &'static str) {
     world.excuse(pool, from, "requests were ended", usize::MAX);
 }
 
-fn second_address(world: &mut World, pool: &'static str) {
-    let path = world.fpmd.rig.dir.join(&format!("{pool}-2.sock"));
-    let address = Address::Unix(path.clone());
+fn second_address(world: &mut World, pool: &'static str, second: Second) {
+    let addresses = |world: &World| {
+        let listeners = world.fpmd.pool(pool).listeners.into_iter();
+        listeners.map(|listener| listener.address).collect::<Vec<_>>()
+    };
+    let before = addresses(world);
     let shape = world.shapes.get_mut(pool).unwrap();
-    shape.is_double = !shape.is_double;
-    let is_double = shape.is_double;
+    shape.second = if shape.second.is_some() { None } else { Some(second) };
     world.change_back();
-    assert_eq!(path.exists(), is_double);
-    assert_eq!(ask(&address, "/slow/1").is_ok(), is_double);
+    let now = addresses(world);
+    assert_ne!(before.len(), now.len(), "{before:?} {now:?}");
+    for address in before.iter().chain(&now) {
+        let answer = ask(&address_of(address), "/slow/1");
+        assert_eq!(answer.is_ok(), now.contains(address), "{address}: {answer:?}");
+    }
+}
+
+/// From the words of the status.
+fn address_of(words: &str) -> Address {
+    match (words.strip_prefix('@'), words.parse()) {
+        (Some(name), _) => Address::Abstract(name.to_owned()),
+        (None, Ok(tcp)) => Address::Tcp(tcp),
+        (None, Err(_)) => Address::Unix(words.into()),
+    }
+}
+
+fn change_dispatch(world: &mut World, pool: &'static str) {
+    let shape = world.shapes.get_mut(pool).unwrap();
+    shape.dispatch = match shape.dispatch {
+        Dispatch::Direct => Dispatch::Gateway,
+        Dispatch::Gateway => Dispatch::Direct,
+    };
+    world.recount.push(pool);
+    world.change_back();
 }
 
 fn guest_comes(world: &mut World, mode: Mode, dispatch: Dispatch) {
     world.shapes.insert(GUEST, Shape::guest(mode, dispatch));
+    world.recount.push(GUEST);
     world.change_back();
     burst(world, GUEST);
 }

@@ -39,21 +39,42 @@ impl Mode {
     }
 }
 
+/// A second address that a pool listens on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Second {
+    Path,
+    Abstract,
+    Tcp,
+}
+
+impl Second {
+    pub const ALL: [Second; 3] = [Second::Path, Second::Abstract, Second::Tcp];
+
+    /// In the words of the file.
+    fn words(self, pool: &str) -> String {
+        match self {
+            Second::Path => format!("{{dir}}/{pool}-2.sock"),
+            Second::Abstract => format!("@fpmd-soak-{}-{pool}", std::process::id()),
+            Second::Tcp => "127.0.0.1:0".to_owned(),
+        }
+    }
+}
+
 /// What the configuration file says of a pool.
 #[derive(Debug, Clone)]
 pub struct Shape {
     pub name: &'static str,
     pub mode: Mode,
     pub dispatch: Dispatch,
-    /// Whether it listens on a second address.
-    pub is_double: bool,
+    /// Beside its socket in the test's directory.
+    pub second: Option<Second>,
     /// Changes that only reach new workers, each of which has another number.
     pub edition: u32,
 }
 
 impl Shape {
     fn new(name: &'static str, mode: Mode, dispatch: Dispatch) -> Shape {
-        Shape { name, mode, dispatch, is_double: false, edition: 0 }
+        Shape { name, mode, dispatch, second: None, edition: 0 }
     }
 
     /// The one that comes and goes.
@@ -71,8 +92,8 @@ impl Shape {
             .mode(&word)
             .workers(mode.most())
             .key("env", &edition);
-        if self.is_double {
-            pool = pool.listen(&[&format!("{{dir}}/{name}.sock"), &format!("{{dir}}/{name}-2.sock")]);
+        if let Some(second) = self.second {
+            pool = pool.listen(&[&format!("{{dir}}/{name}.sock"), &second.words(name)]);
         }
         match mode {
             Mode::Static => {}
@@ -129,6 +150,8 @@ pub struct World {
     pub excuses: Vec<Excuse>,
     /// Times that logs were rotated.
     pub rotations: usize,
+    /// Pools that may have another number of workers than the file says.
+    pub scaled: Vec<&'static str>,
     /// Pools whose gateways have begun to count anew since the last rest.
     pub recount: Vec<&'static str>,
 }
@@ -155,7 +178,7 @@ impl World {
         }
         let mut fpmd = rig.start();
         fpmd.descriptors_may_change();
-        World { fpmd, shapes, excuses: Vec::new(), rotations: 0, recount: Vec::new() }
+        World { fpmd, shapes, excuses: Vec::new(), rotations: 0, scaled: Vec::new(), recount: Vec::new() }
     }
 
     /// The pools that are always there, for clients.
@@ -265,7 +288,7 @@ fn is_at_rest(shape: &Shape, pool: &PoolSnapshot) -> Result<(), String> {
         (pool.idle_processes == total && pool.active_processes == 0, "workers are not idle"),
         (pool.workers.iter().all(|worker| worker.generation == pool.generation), "old workers"),
         (queued == 0, "connections wait"),
-        (pool.listeners.len() == 1 + usize::from(shape.is_double), "another number of sockets"),
+        (pool.listeners.len() == 1 + usize::from(shape.second.is_some()), "another number of sockets"),
         (pool.gateway.is_some() == (shape.dispatch == Dispatch::Gateway), "no gateway"),
         (pool.gateway.as_ref().is_none_or(|gateway| gateway.listen_queue == 0), "requests wait"),
         (pool.reason.is_none() && pool.retry_in.is_none(), "something has failed"),
