@@ -5,6 +5,8 @@
 //! seed and all that was done.
 
 mod books;
+mod command;
+mod pressure;
 mod trouble;
 mod world;
 

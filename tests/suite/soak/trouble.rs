@@ -1,16 +1,17 @@
 //! What can happen to fpmd while clients ask: each kind of trouble with its particulars, drawn at random, made so that it
 //! is over when `make` returns.
 
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
+use super::command::{self, Command};
+use super::pressure;
 use super::world::{GUEST, Mode, Second, Shape, World};
 use crate::support::bytes::Random;
 use crate::support::crowd::{ask, ask_at_once};
-use crate::support::daemon::{Dispatch, Ran, fpmctl};
+use crate::support::daemon::Dispatch;
 use crate::support::fastcgi::Address;
 use crate::support::{process, wait_until, workers};
 
@@ -81,22 +82,6 @@ pub enum Trouble {
     Look,
 }
 
-/// What fpmd can be told in a word.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Command {
-    Reload,
-    ReloadPool(&'static str),
-    /// After a change that needs new workers.
-    ReloadChanged(&'static str),
-    Restart(&'static str),
-    Drain(&'static str),
-    Scale(&'static str, u32),
-    Upgrade,
-    Reopen,
-    Hangup,
-    Status,
-}
-
 /// Why workers are replaced although nothing is wrong with them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reason {
@@ -105,29 +90,11 @@ pub enum Reason {
     Memory,
 }
 
-const POOLS: [&str; 3] = ["c", "php", "direct"];
+pub const POOLS: [&str; 3] = ["c", "php", "direct"];
 const ROUTED: [&str; 2] = ["c", "php"];
 
-fn one_of<T: Copy>(random: &mut Random, all: &[T]) -> T {
+pub fn one_of<T: Copy>(random: &mut Random, all: &[T]) -> T {
     all[random.below(all.len())]
-}
-
-impl Command {
-    fn draw(random: &mut Random) -> Command {
-        let pool = one_of(random, &POOLS);
-        match random.below(11) {
-            10 => Command::Scale(pool, 1 + random.below(8) as u32),
-            0 => Command::Reload,
-            1 => Command::ReloadPool(pool),
-            2 => Command::ReloadChanged(pool),
-            3 => Command::Restart(pool),
-            4 => Command::Drain(pool),
-            5 | 6 => Command::Upgrade,
-            7 => Command::Reopen,
-            8 => Command::Hangup,
-            _ => Command::Status,
-        }
-    }
 }
 
 impl Trouble {
@@ -182,10 +149,10 @@ impl Trouble {
     fn begin(&self, world: &mut World) {
         match self {
             Trouble::Command(command) => {
-                let ran = begin(world, *command).join().unwrap();
+                let ran = command.begin(world).join().unwrap();
                 assert_eq!(ran.code, Some(0), "{command:?}: {ran:?}");
             }
-            Trouble::Clash(one, other) => clash(world, *one, *other),
+            Trouble::Clash(one, other) => command::clash(world, *one, *other),
             Trouble::BadFile => bad_file(world),
             Trouble::BadWorker(pool) => bad_worker(world, pool),
             Trouble::Rotate => rotate(world),
@@ -194,17 +161,17 @@ impl Trouble {
             Trouble::KillWorkers(pool) => kill_workers(world, pool),
             Trouble::KillGateway(pool) => kill_gateway(world, pool),
             Trouble::KillGatewayDuring(pool, command) => {
-                let during = begin(world, *command);
+                let during = command.begin(world);
                 kill_gateway(world, pool);
-                may_be_refused(*command, &during.join().unwrap());
+                command.may_be_refused(&during.join().unwrap());
             }
             Trouble::Suspend(pool, command) => suspend(world, pool, *command),
             Trouble::SuspendGateway(pool) => suspend_gateway(world, pool),
             Trouble::Recycle(pool, reason) => recycle(world, pool, *reason),
-            Trouble::Burst(pool) => burst(world, pool),
-            Trouble::Crush(pool) => crush(world, pool),
-            Trouble::Impatience(pool) => impatience(world, pool),
-            Trouble::Timeout(pool) => timeout(world, pool),
+            Trouble::Burst(pool) => pressure::burst(world, pool),
+            Trouble::Crush(pool) => pressure::crush(world, pool),
+            Trouble::Impatience(pool) => pressure::impatience(world, pool),
+            Trouble::Timeout(pool) => pressure::timeout(world, pool),
             Trouble::Finish(pool) => drop(ask_at_once(&world.fpmd.address(pool), "/finish/200", 4)),
             Trouble::SecondAddress(pool, second) => second_address(world, pool, *second),
             Trouble::GuestComes(mode, dispatch) => guest_comes(world, *mode, *dispatch),
@@ -217,61 +184,6 @@ impl Trouble {
             Trouble::Look => look(world),
         }
     }
-}
-
-/// Tells fpmd, and does not wait for the answer.
-fn begin(world: &mut World, command: Command) -> JoinHandle<Ran> {
-    if let Command::ReloadChanged(pool) = command {
-        world.shapes.get_mut(pool).unwrap().edition += 1;
-        world.write();
-    }
-    if let Command::Scale(pool, _) = command {
-        world.scaled.push(pool);
-    }
-    let drained = match command {
-        Command::Drain(pool) => world.fpmd.workers(pool).first().copied(),
-        _ => None,
-    };
-    let (socket, pid) = (world.fpmd.control(), world.fpmd.pid());
-    std::thread::spawn(move || {
-        let ctl = |words: &[&str]| fpmctl(&[&["--socket", socket.to_str().unwrap()], words].concat());
-        let done = || Ran { code: Some(0), out: String::new(), err: String::new() };
-        match command {
-            Command::Reload => ctl(&["reload"]),
-            Command::ReloadPool(pool) => ctl(&["reload", pool]),
-            Command::ReloadChanged(_) => ctl(&["reload", "--changed"]),
-            Command::Restart(pool) => ctl(&["restart", pool]),
-            Command::Drain(_) => match drained {
-                // It may be gone by now; so it was to be.
-                Some(worker) => Ran { code: Some(0), ..ctl(&["drain", &worker.to_string()]) },
-                None => done(),
-            },
-            Command::Scale(pool, number) => ctl(&["scale", pool, &number.to_string()]),
-            Command::Upgrade => ctl(&["upgrade"]),
-            Command::Reopen => ctl(&["reopen"]),
-            Command::Hangup => {
-                process::signal(pid, Signal::SIGHUP);
-                done()
-            }
-            Command::Status => ctl(&["status", "--full"]),
-        }
-    })
-}
-
-/// One of two at once may be refused for the other's sake, in words.
-#[track_caller]
-fn may_be_refused(command: Command, ran: &Ran) {
-    let refused = ran.code == Some(1) && !ran.err.is_empty();
-    assert!(ran.code == Some(0) || refused, "{command:?}: {ran:?}");
-}
-
-fn clash(world: &mut World, one: Command, other: Command) {
-    let both = [(one, begin(world, one)), (other, begin(world, other))];
-    for (command, thread) in both {
-        may_be_refused(command, &thread.join().unwrap());
-    }
-    // Whichever came last: the file is in force.
-    world.fpmd.ctl_done(&["reload", "--changed"]);
 }
 
 fn bad_file(world: &mut World) {
@@ -356,10 +268,10 @@ fn suspend(world: &mut World, pool: &'static str, command: Command) {
     let worker = world.fpmd.workers(pool).first().copied();
     let send = |signal| worker.map(|pid| nix::sys::signal::kill(Pid::from_raw(pid), signal));
     send(Signal::SIGSTOP);
-    let during = begin(world, command);
+    let during = command.begin(world);
     std::thread::sleep(Duration::from_millis(200));
     send(Signal::SIGCONT);
-    may_be_refused(command, &during.join().unwrap());
+    command.may_be_refused(&during.join().unwrap());
 }
 
 fn suspend_gateway(world: &mut World, pool: &'static str) {
@@ -391,48 +303,6 @@ fn recycle(world: &mut World, pool: &'static str, reason: Reason) {
         count(world) > before
     });
     world.change_back();
-}
-
-fn burst(world: &mut World, pool: &str) {
-    let answers = ask_at_once(&world.fpmd.address(pool), "/slow/20", 40);
-    assert!(answers.iter().all(|one| one.as_ref().is_ok_and(|head| !head.contains("Status"))), "{answers:?}");
-}
-
-/// Answered or refused, but not dropped.
-#[track_caller]
-fn refusals(answers: Vec<Result<String, String>>, status: &str) -> usize {
-    let bad: Vec<_> = answers.iter().filter(|one| one.is_err()).collect();
-    assert!(bad.is_empty(), "{bad:?}");
-    answers.iter().flatten().filter(|head| head.starts_with(status)).count()
-}
-
-fn crush(world: &mut World, pool: &'static str) {
-    let from = Instant::now();
-    world.change(pool, |shape| shape.key("queue_limit", "2"));
-    let refused = refusals(ask_at_once(&world.fpmd.address(pool), "/slow/100", 40), "Status: 503");
-    assert!(refused > 0, "nobody was refused");
-    world.change_back();
-    world.excuse(pool, from, "the queue was full", usize::MAX);
-}
-
-fn impatience(world: &mut World, pool: &'static str) {
-    let from = Instant::now();
-    world.change(pool, |shape| shape.key("queue_timeout", "\"50ms\""));
-    let refused = refusals(ask_at_once(&world.fpmd.address(pool), "/slow/300", 20), "Status: 503");
-    assert!(refused > 0, "nobody was refused");
-    world.change_back();
-    world.excuse(pool, from, "the queue was slow", usize::MAX);
-}
-
-fn timeout(world: &mut World, pool: &'static str) {
-    let from = Instant::now();
-    world.change(pool, |shape| {
-        shape.key("request_slowlog_timeout", "\"100ms\"").key("request_terminate_timeout", "\"400ms\"")
-    });
-    let ended = refusals(ask_at_once(&world.fpmd.address(pool), "/slow/20000", 3), "Status: 504");
-    assert_eq!(ended, 3, "not everybody was ended");
-    world.change_back();
-    world.excuse(pool, from, "requests were ended", usize::MAX);
 }
 
 fn second_address(world: &mut World, pool: &'static str, second: Second) {
@@ -475,7 +345,7 @@ fn guest_comes(world: &mut World, mode: Mode, dispatch: Dispatch) {
     world.shapes.insert(GUEST, Shape::guest(mode, dispatch));
     world.recount.push(GUEST);
     world.change_back();
-    burst(world, GUEST);
+    pressure::burst(world, GUEST);
 }
 
 fn guest_leaves(world: &mut World) {

@@ -1,0 +1,52 @@
+//! More than a pool can do: what must be answered later, and what must be refused, but in words.
+
+use std::time::Instant;
+
+use super::world::World;
+use crate::support::crowd::ask_at_once;
+
+/// More requests at once than there are workers.
+pub fn burst(world: &mut World, pool: &str) {
+    let answers = ask_at_once(&world.fpmd.address(pool), "/slow/20", 40);
+    assert!(answers.iter().all(|one| one.as_ref().is_ok_and(|head| !head.contains("Status"))), "{answers:?}");
+}
+
+/// Answered or refused, but not dropped.
+#[track_caller]
+fn refusals(answers: Vec<Result<String, String>>, status: &str) -> usize {
+    let bad: Vec<_> = answers.iter().filter(|one| one.is_err()).collect();
+    assert!(bad.is_empty(), "{bad:?}");
+    answers.iter().flatten().filter(|head| head.starts_with(status)).count()
+}
+
+/// More than may wait.
+pub fn crush(world: &mut World, pool: &'static str) {
+    let from = Instant::now();
+    world.change(pool, |shape| shape.key("queue_limit", "2"));
+    let refused = refusals(ask_at_once(&world.fpmd.address(pool), "/slow/100", 40), "Status: 503");
+    assert!(refused > 0, "nobody was refused");
+    world.change_back();
+    world.excuse(pool, from, "the queue was full", usize::MAX);
+}
+
+/// Requests that wait for longer than they may.
+pub fn impatience(world: &mut World, pool: &'static str) {
+    let from = Instant::now();
+    world.change(pool, |shape| shape.key("queue_timeout", "\"50ms\""));
+    let refused = refusals(ask_at_once(&world.fpmd.address(pool), "/slow/300", 20), "Status: 503");
+    assert!(refused > 0, "nobody was refused");
+    world.change_back();
+    world.excuse(pool, from, "the queue was slow", usize::MAX);
+}
+
+/// Requests that take too long.
+pub fn timeout(world: &mut World, pool: &'static str) {
+    let from = Instant::now();
+    world.change(pool, |shape| {
+        shape.key("request_slowlog_timeout", "\"100ms\"").key("request_terminate_timeout", "\"400ms\"")
+    });
+    let ended = refusals(ask_at_once(&world.fpmd.address(pool), "/slow/20000", 3), "Status: 504");
+    assert_eq!(ended, 3, "not everybody was ended");
+    world.change_back();
+    world.excuse(pool, from, "requests were ended", usize::MAX);
+}
