@@ -261,7 +261,7 @@ impl Pool {
         if self.follow.lack != Lack::HeldBack && decision.start == 0 {
             self.first_fill = false;
             if tally.in_service == tally.ready && tally.retiring > 0 {
-                self.let_retiring_go(now, out);
+                self.let_retiring_go(now, usize::MAX, out);
             }
         }
         self.stop_wanted(now, decision, picture, out);

@@ -150,19 +150,25 @@ impl Pool {
         }
     }
 
-    /// Drains those whose replacements serve.
+    /// Drains those whose replacements serve: each as soon as one is there that does. Waiting for all replacements would be
+    /// waiting for ever where some of them are to be replaced themselves before the last one is up.
     fn release_retiring(&mut self, now: Moment, out: &mut Effects) {
         let tally = self.tally();
-        if tally.retiring > 0 && tally.ready >= self.wanted() {
-            self.let_retiring_go(now, out);
+        if tally.retiring == 0 || (self.exchange.is_some() && tally.ready < self.wanted()) {
+            return;
         }
+        let replaced = (tally.ready + tally.retiring).saturating_sub(self.wanted());
+        self.let_retiring_go(now, replaced as usize, out);
     }
 
-    pub(super) fn let_retiring_go(&mut self, now: Moment, out: &mut Effects) {
+    /// Drains as many of those that retire, first those that get no more requests in any case.
+    pub(super) fn let_retiring_go(&mut self, now: Moment, most: usize, out: &mut Effects) {
         let retiring = |worker: &&Worker| matches!(worker.duty, Duty::Retiring);
-        let released: Vec<WorkerId> =
-            self.workers.values().filter(retiring).map(|worker| worker.id).collect();
-        for id in released {
+        let mut released: Vec<(bool, WorkerId)> = (self.workers.values().filter(retiring))
+            .map(|worker| (worker.wear != Some(Wear::Requests), worker.id))
+            .collect();
+        released.sort_unstable();
+        for (_, id) in released.into_iter().take(most) {
             match self.workers.get_mut(&id) {
                 Some(worker) if worker.has_time() => {
                     worker.drain_in_peace(out);

@@ -111,6 +111,31 @@ fn many_worn_workers_at_once_all_go() {
 }
 
 #[test]
+fn a_replacement_that_is_worn_before_the_others_are_up_holds_nobody_back() {
+    let mut master = with_gateway(3);
+    master.activity = Activity::Busy;
+    for id in [1, 2, 3] {
+        tell(&mut master, id, WorkerCommand::Recycle(Wear::Requests));
+    }
+    master.run(millis(100));
+    assert_eq!(master.alive("www").len(), 6, "three replacements load");
+    // Each is up before the next one is.
+    for id in [4, 5, 6] {
+        master.processes.get_mut(&WorkerId(id)).unwrap().activity = Activity::Idle;
+        master.run(secs(1));
+        if id == 4 {
+            tell(&mut master, id, WorkerCommand::Recycle(Wear::Memory));
+        }
+    }
+    master.everyone_is(Activity::Idle);
+    master.activity = Activity::Idle;
+    master.run(secs(60));
+    let serve = |id: &WorkerId| state(&master, id.0) == Some(WorkerState::Running);
+    assert_eq!(master.alive("www").iter().filter(|id| serve(id)).count(), 3, "{:?}", master.view("www"));
+    assert_eq!(master.alive("www").len(), 3);
+}
+
+#[test]
 fn a_drained_worker_is_asked_at_once() {
     let mut master = with_gateway(1);
     master.everyone_is(Activity::Busy);
