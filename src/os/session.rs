@@ -246,12 +246,21 @@ mod tests {
 
     #[test]
     fn strangers_are_no_leftovers() {
-        let processes = Processes::read().expect("there is /proc");
+        // In a PID namespace whose processes have no session of it there would be no other stranger.
+        let mut worker = Running::start(&shell("setsid sleep 1000 & echo $!; exit 0"));
+        let stranger = Pid::new(worker.line().parse().expect("a number")).expect("a pid");
+        worker.end();
+        let processes = until("a stranger", || {
+            let processes = Processes::read().expect("there is /proc");
+            let known = processes.find(stranger)?;
+            (known.session == Some(stranger) && !processes.is_descendant(known)).then_some(processes)
+        });
         let ours = |process: &&Process| processes.is_descendant(process);
         let sessions: HashSet<Pid> =
             processes.iter().filter(|process| !ours(process)).filter_map(|process| process.session).collect();
-        assert!(!sessions.is_empty(), "somebody started this test");
+        assert!(sessions.contains(&stranger));
         assert_eq!(processes.leftovers(&sessions).filter(|process| !ours(process)).count(), 0);
+        signal::send(stranger, Signal::KILL).expect("it is ours");
     }
 
     #[test]
