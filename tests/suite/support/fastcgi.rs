@@ -5,7 +5,7 @@ use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr as UnixAddr, UnixStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::PATIENCE;
@@ -42,6 +42,13 @@ impl Address {
     /// Asks for a path, without a body.
     pub fn get(&self, path: &str) -> io::Result<Answer> {
         self.ask("GET", path, &[])
+    }
+
+    /// Asks for a path of this script, without a body.
+    pub fn get_from(&self, script: &Path, path: &str) -> io::Result<Answer> {
+        let mut connection = self.connect()?;
+        connection.send_to(script.to_str().unwrap(), "GET", path, &[])?;
+        connection.answer()
     }
 
     /// One whole request.
@@ -110,7 +117,12 @@ impl Answer {
 impl Connection {
     /// Sends a whole request: `path` is REQUEST_URI, and PHP's script is the fixture.
     pub fn send(&mut self, method: &str, path: &str, body: &[u8]) -> io::Result<()> {
-        let pairs = pairs(&script("php/app.php"), method, path, body.len()).concat();
+        self.send_to(&script("php/app.php"), method, path, body)
+    }
+
+    /// As `send`, for another SCRIPT_FILENAME.
+    fn send_to(&mut self, script: &str, method: &str, path: &str, body: &[u8]) -> io::Result<()> {
+        let pairs = pairs(script, method, path, body.len()).concat();
         let mut out = record(BEGIN_REQUEST, &[0, 1, 0, 0, 0, 0, 0, 0]);
         out.extend(record(PARAMS, &pairs));
         out.extend(record(PARAMS, &[]));

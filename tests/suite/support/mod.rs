@@ -8,6 +8,7 @@ pub mod daemon;
 pub mod dir;
 pub mod fastcgi;
 pub mod fronts;
+pub mod ledger;
 pub mod process;
 pub mod random;
 pub mod traffic;

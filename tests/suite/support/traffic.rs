@@ -5,7 +5,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -21,12 +21,17 @@ pub enum Ask {
     Upload(usize),
 }
 
+/// The number of the next request.
+static NUMBER: AtomicU64 = AtomicU64::new(1);
+
 /// One request and what came of it.
 #[derive(Debug, Clone)]
 pub struct Sample {
     /// By its place among the pools.
     pub pool: usize,
     pub ask: Ask,
+    /// Its query: no other request has it.
+    pub number: u64,
     pub began: Instant,
     pub ended: Instant,
     /// Why it failed.
@@ -79,21 +84,27 @@ impl Traffic {
 }
 
 fn sample(front: &Path, pool: usize, name: &str, ask: Ask) -> Sample {
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
     let began = Instant::now();
-    let result = one(front, name, ask);
+    let result = exchange(front, name, ask, number);
     let ended = Instant::now();
-    Sample { pool, ask, began, ended, failure: result.err() }
+    Sample { pool, ask, number, began, ended, failure: result.err() }
+}
+
+/// One whole request without a number.
+pub fn one(front: &Path, name: &str, ask: Ask) -> Result<(), String> {
+    exchange(front, name, ask, 0)
 }
 
 /// One whole request, over HTTP/1.0: the answer ends with its connection.
-pub fn one(front: &Path, name: &str, ask: Ask) -> Result<(), String> {
+fn exchange(front: &Path, name: &str, ask: Ask, number: u64) -> Result<(), String> {
     let failed = |error: io::Error| error.to_string();
     let mut stream = UnixStream::connect(front).map_err(failed)?;
     stream.set_read_timeout(Some(DEADLINE)).map_err(failed)?;
     stream.set_write_timeout(Some(DEADLINE)).map_err(failed)?;
     let (line, body) = match ask {
-        Ask::Wait(millis) => (format!("GET /{name}/slow/{millis}"), Vec::new()),
-        Ask::Upload(length) => (format!("POST /{name}/body"), vec![b'x'; length]),
+        Ask::Wait(millis) => (format!("GET /{name}/slow/{millis}?{number}"), Vec::new()),
+        Ask::Upload(length) => (format!("POST /{name}/body?{number}"), vec![b'x'; length]),
     };
     let head = format!("{line} HTTP/1.0\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n", body.len());
     stream.write_all(head.as_bytes()).map_err(failed)?;

@@ -28,6 +28,7 @@ pub struct Nginx {
 
 impl Nginx {
     /// One server that passes every request on: `/NAME/rest` to the pool behind `upstream`, as `/rest`.
+    /// A pool that is called like a kind of worker gets the script for that.
     /// `upstreams`: name and address in nginx's words, `unix:/path` or `127.0.0.1:9000`.
     pub fn start(dir: &Dir, upstreams: &[(&str, String)]) -> Nginx {
         Nginx::start_in(Manner::Plain, dir, upstreams)
@@ -112,7 +113,6 @@ pub fn configuration(
     let folder = folder.display();
     // Started by root, nginx would give its workers to nobody, who may not open the pools' sockets.
     let user = if nix::unistd::geteuid().is_root() { "user root;" } else { "" };
-    let script = workers::fixture("php/app.php");
     let manner_of_passing = match manner {
         Manner::Plain => "",
         Manner::Kept => "fastcgi_keep_conn on;",
@@ -137,7 +137,7 @@ pub fn configuration(
                 fastcgi_param SERVER_PORT 80;
                 fastcgi_param REMOTE_ADDR 127.0.0.1;
             }}\n",
-            script.display()
+            workers::script_of(name).display()
         )
     };
     let named: String = upstreams.iter().map(upstream).collect();

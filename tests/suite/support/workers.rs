@@ -15,6 +15,44 @@ pub fn target() -> &'static Path {
     Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap()
 }
 
+/// Every kind that answers all paths, by a name that is good for a pool.
+pub const KINDS: [&str; 11] = [
+    "php",
+    "c",
+    "perl",
+    "fcgiwrap",
+    "flup-single",
+    "flup-threaded",
+    "flup-forking",
+    "flipflop",
+    "ruby",
+    "node",
+    "go",
+];
+
+/// The program of one of `KINDS`.
+pub fn of_kind(kind: &str) -> Vec<String> {
+    match kind {
+        "php" => php(),
+        "c" => c(),
+        "perl" => perl(),
+        "fcgiwrap" => fcgiwrap(),
+        "flup-single" => flup("single"),
+        "flup-threaded" => flup("threaded"),
+        "flup-forking" => flup("fork"),
+        "flipflop" => flipflop(),
+        "ruby" => ruby(),
+        "node" => node(),
+        "go" => go(),
+        other => panic!("no kind of worker is called {other}"),
+    }
+}
+
+/// SCRIPT_FILENAME for one of `KINDS`: fcgiwrap executes it, php-cgi reads it, the others do not look at it.
+pub fn script_of(kind: &str) -> PathBuf {
+    fixture(if kind == "fcgiwrap" { "cgi/app.cgi" } else { "php/app.php" })
+}
+
 fn words(words: &[&str]) -> Vec<String> {
     words.iter().map(|word| (*word).to_owned()).collect()
 }
