@@ -190,7 +190,7 @@ impl Troubles {
         }
     }
 
-    /// One worker of each pool is replaced for this reason at least.
+    /// One worker of each pool is replaced for this reason at least; of some pool, where that is up to the traffic.
     #[track_caller]
     fn recycle(&self, reason: Reason, fpmd: &mut Fpmd) {
         let before: Vec<u64> =
@@ -201,9 +201,18 @@ impl Troubles {
         if reason == Reason::Idle {
             self.crowd(fpmd);
         }
-        for (pool, before) in self.pools.iter().zip(before) {
-            let what = format!("a worker replaced for {reason:?}");
-            fpmd.wait_pool(pool.name(), &what, |pool| reason.count(pool).is_some_and(|now| now > before));
+        let what = format!("a worker replaced for {reason:?}");
+        let happened = |pool: &PoolSnapshot, before| reason.count(pool).is_some_and(|now| now > before);
+        if reason == Reason::Idle {
+            // Where all clients wait for one slow pool nobody is idle there, but then others are.
+            wait_until(&what, || {
+                let mut pools = self.pools.iter().zip(&before);
+                pools.any(|(pool, before)| happened(&fpmd.pool(pool.name()), *before))
+            });
+        } else {
+            for (pool, before) in self.pools.iter().zip(before) {
+                fpmd.wait_pool(pool.name(), &what, |pool| happened(pool, before));
+            }
         }
         fpmd.rewrite(&self.pools);
         fpmd.ctl_done(&["reload", "--changed"]);
@@ -318,7 +327,8 @@ impl Reason {
             Reason::Lifetime => pool.pm("max_lifetime", "\"300ms\""),
             Reason::Memory => pool.pm("max_memory", "\"1K\""),
             Reason::Idle => {
-                let most = pool.number() * 4;
+                // More than there are clients: where everybody is busy nobody is idle.
+                let most = pool.number() * 16;
                 let pool = pool.mode("dynamic").workers(most).pm("process_idle_timeout", "\"200ms\"");
                 pool.pm("min_spare_servers", "1").pm("max_spare_servers", "1")
             }
