@@ -139,7 +139,7 @@ impl Burst {
         took
     }
 
-    fn into_php_fpm(self, program: &str) -> Duration {
+    fn into_php_fpm(self, program: &'static str) -> Duration {
         let mode = match self.mode {
             Mode::Dynamic => format!(
                 "pm = dynamic\npm.start_servers = {AT_START}\npm.min_spare_servers = 1\npm.max_spare_servers = 3\n"
