@@ -285,6 +285,9 @@ impl Troubles {
     fn kill_busy_workers(&mut self, fpmd: &Fpmd) {
         for index in 0..self.pools.len() {
             let name = self.pools[index].name().to_owned();
+            if name == "flup-forking" {
+                continue; // its requests are in children of its own, which go on
+            }
             let hit = |pool: &PoolSnapshot| pool.gateway.as_ref().map_or(0, |it| it.broken + it.retried);
             let before = hit(&fpmd.pool(&name));
             let mut victim = None;
