@@ -117,21 +117,18 @@ impl Gateway {
     }
 
     /// A worker has ended. What it had not accepted waits for the next one on its slot, but whether and when one comes there
-    /// is for the master to know: it takes everything back if nobody is there.
+    /// is for the master to know: it takes everything back if nobody is there. Asked in any case, as a connection that nobody
+    /// cares for any more, of a warm-up request for one, keeps the slot open too.
     pub(super) fn ask_for_unaccepted(&mut self, slot: SlotId, worker: WorkerId) {
         let Some(place) = self.places.get(&slot).copied() else { return };
-        let mut any = false;
         for key in self.upstreams.keys(|upstream| upstream.slot == place && upstream.request.is_some()) {
             if self.reception(key) == Some(Reception::NotAccepted)
                 && let Some(upstream) = self.upstreams.get_mut(key)
             {
                 upstream.heard = Heard::Doubtful;
-                any = true;
             }
         }
-        if any {
-            self.outbox.push_back(FromGateway::TakeBack { slot, worker, kept: None, until: None });
-        }
+        self.outbox.push_back(FromGateway::TakeBack { slot, worker, kept: None, until: None });
     }
 
     /// Whether requests could be taken back.
@@ -142,7 +139,8 @@ impl Gateway {
         }
         let mut doubtful =
             self.upstreams.keys(|upstream| upstream.slot == key && upstream.heard == Heard::Doubtful);
-        if doubtful.is_empty() && outcome == TakenBack::Taken {
+        let is_there = self.slots.get(key).is_some_and(|slot| slot.worker.is_some());
+        if doubtful.is_empty() && is_there && outcome == TakenBack::Taken {
             // A master that was late has taken what the worker got meanwhile.
             doubtful = self.upstreams.keys(|upstream| upstream.slot == key && upstream.request.is_some());
         }
