@@ -328,10 +328,7 @@ impl Gateway {
             State::Serving | State::Doomed | State::Worn(Told::Yes) | State::Draining(Told::Yes) => {}
             State::Worn(Told::No) => {
                 worker.state = State::Worn(Told::Yes);
-                let requests = worker.served;
-                let (slot, worker, wear) = (name.slot, name.worker, Wear::Requests);
-                let worn = FromGateway::Worn { slot, worker, requests, wear };
-                self.outbox.push_back(worn);
+                self.outbox.push_back(name.worn(worker.served, Wear::Requests));
             }
             State::Draining(Told::No) => {
                 worker.state = State::Draining(Told::Yes);

@@ -10,8 +10,9 @@ use super::params::Params;
 use crate::ids::{Generation, Moment, Pid, SlotId, WorkerId};
 use crate::os::clock::WallTime;
 use crate::os::procfs::CpuTimes;
+use crate::policy::Wear;
 use crate::status::page::ProcessState;
-use crate::wire::gateway::{Facts, Report, Settings};
+use crate::wire::gateway::{Facts, FromGateway, Report, Settings};
 
 /// How a request ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -63,6 +64,13 @@ pub struct WorkerName {
     pub pid: Pid,
     /// The settings that it was started with.
     pub generation: Generation,
+}
+
+impl WorkerName {
+    /// What the master is told when it is to be replaced, after so many requests.
+    pub fn worn(self, requests: u64, wear: Wear) -> FromGateway {
+        FromGateway::Worn { slot: self.slot, worker: self.worker, requests, wear }
+    }
 }
 
 /// A request that is over. Every request becomes one, exactly once.

@@ -13,7 +13,7 @@ use crate::ids::Moment;
 use crate::os::sockdiag::SockDiag;
 use crate::os::socket::LocalName;
 use crate::policy::Wear;
-use crate::wire::gateway::{FromGateway, Past};
+use crate::wire::gateway::Past;
 
 /// How often it is looked whether a worker is done with what nobody waits for.
 const LOOK: Duration = Duration::from_millis(20);
@@ -90,11 +90,8 @@ impl Gateway {
     /// How many connections of a slot are open at its worker, those that it has not accepted yet included; `None` where the
     /// kernel does not tell.
     fn held_by_worker(&mut self, key: Key) -> Option<usize> {
-        if self.diag.is_none() {
-            self.diag = SockDiag::open().ok();
-        }
         let name = LocalName::Path(self.slots.get(key)?.path.clone());
-        self.diag.as_mut()?.connections(&name).ok()
+        SockDiag::opened(&mut self.diag)?.connections(&name).ok()
     }
 
     /// Whether workers are done with what nobody waits for: they have closed their side of the connection then. The kernel
@@ -130,8 +127,12 @@ impl Gateway {
             return;
         };
         let is_stranded = |lost: &&mut Lost| lost.extent == Extent::Cut && now.since(lost.since) >= STRANDED;
-        let stranded = slot.lost.iter_mut().filter(is_stranded).map(|lost| lost.extent = Extent::Stranded);
-        if stranded.count() == 0 {
+        let mut any = false;
+        for lost in slot.lost.iter_mut().filter(is_stranded) {
+            lost.extent = Extent::Stranded;
+            any = true;
+        }
+        if !any {
             return;
         }
         let (name, requests) = (worker.name, worker.served);
@@ -140,8 +141,7 @@ impl Gateway {
             "[pool {pool}] child {} holds on to a request that it will never have the whole of, replacing it",
             name.pid
         );
-        let (slot, worker, wear) = (name.slot, name.worker, Wear::Stranded);
-        self.outbox.push_back(FromGateway::Worn { slot, worker, requests, wear });
+        self.outbox.push_back(name.worn(requests, Wear::Stranded));
     }
 
     /// What nobody waits for has its limit too.

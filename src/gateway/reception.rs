@@ -110,10 +110,7 @@ impl Gateway {
         if request.answer.any() > 0 {
             return None;
         }
-        if self.diag.is_none() {
-            self.diag = SockDiag::open().ok();
-        }
-        self.diag.as_mut()?.reception(upstream.stream.as_fd(), upstream.written).ok()?
+        SockDiag::opened(&mut self.diag)?.reception(upstream.stream.as_fd(), upstream.written).ok()?
     }
 
     /// A worker has ended. What it had not accepted waits for the next one on its slot, but whether and when one comes there

@@ -9,7 +9,6 @@ use super::slab::Key;
 use super::slot::{Slot, State, Worker};
 use crate::os::procfs;
 use crate::policy::Wear;
-use crate::wire::gateway::FromGateway;
 
 /// Between two looks at one worker.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -53,8 +52,7 @@ impl Gateway {
                 "[pool {pool}] child {} keeps {kept} bytes of memory after {requests} requests, replacing it",
                 name.pid
             );
-            let (slot, worker, wear) = (name.slot, name.worker, Wear::Memory);
-            self.outbox.push_back(FromGateway::Worn { slot, worker, requests, wear });
+            self.outbox.push_back(name.worn(requests, Wear::Memory));
         }
     }
 }

@@ -200,20 +200,13 @@ impl Listeners {
     /// clients wait for that one.
     pub fn withdraw(&self, pool: &PoolName) {
         let is_left = |listener: &Listener| self.end == End::Left && listener.keepsake().is_some();
-        for listener in self.all(pool).filter(|listener| !is_left(listener)) {
-            if let Err(error) = listener.withdraw() {
-                log::warn!("[pool {pool}] {error}");
-            }
-        }
+        withdraw_all(pool, self.all(pool).filter(|listener| !is_left(listener)));
     }
 
     /// Lets nobody connect any more where none of these generations listens; whoever has can still be accepted.
     pub fn withdraw_others(&self, pool: &PoolName, generations: &[Generation]) {
-        for entry in self.entries(pool).iter().filter(|entry| !entry.is_wanted_by_any(generations)) {
-            if let Err(error) = entry.listener.withdraw() {
-                log::warn!("[pool {pool}] {error}");
-            }
-        }
+        let others = self.entries(pool).iter().filter(|entry| !entry.is_wanted_by_any(generations));
+        withdraw_all(pool, others.map(|entry| &entry.listener));
     }
 
     /// The sockets that any of these generations wants.
@@ -273,6 +266,14 @@ impl Listeners {
 
     fn entries(&self, pool: &PoolName) -> &[Entry] {
         self.pools.get(pool).map(Vec::as_slice).unwrap_or_default()
+    }
+}
+
+fn withdraw_all<'a>(pool: &PoolName, listeners: impl Iterator<Item = &'a Listener>) {
+    for listener in listeners {
+        if let Err(error) = listener.withdraw() {
+            log::warn!("[pool {pool}] {error}");
+        }
     }
 }
 

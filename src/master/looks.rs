@@ -38,10 +38,13 @@ impl Master {
         until: Option<Moment>,
     ) -> TakenBack {
         if self.slots.occupant(pool, slot).is_none() {
-            // Slots where somebody waits are not closed before.
-            self.facts_changed();
-            let taken = self.slots.listener(pool, slot).map(activity::take_pending);
-            return taken.map_or(TakenBack::Begun, judged);
+            let taken =
+                self.slots.listener(pool, slot).map_or(activity::TakenBack::Begun, activity::take_pending);
+            if taken == activity::TakenBack::Taken {
+                // Slots where somebody waits are not closed before.
+                self.facts_changed();
+            }
+            return judged(taken);
         }
         let is_late = until.is_some_and(|until| until < clock::monotonic());
         let (Some(_), Some((_, _, pid)), Some(listener), false) =

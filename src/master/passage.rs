@@ -55,7 +55,7 @@ impl Master {
         self.slots.open(pool)?;
         self.gateways.adopt(settings, options, generation, (doors, clock::wall().seconds))?;
         if self.gateways.condition(pool) == Condition::Running {
-            self.gateways.tell_settings(pool, &doors_of(&self.listeners, &self.gateways, pool));
+            self.tell_settings(pool);
         } else {
             self.start_gateway(pool)?;
         }
@@ -64,9 +64,14 @@ impl Master {
 
     fn route_to_workers(&mut self, pool: &PoolName) -> Routed {
         if self.gateways.set_doors(pool, Doors::Shared) {
-            self.gateways.tell_settings(pool, &doors_of(&self.listeners, &self.gateways, pool));
+            self.tell_settings(pool);
         }
         if self.gateways.is_settled(pool) { Routed::Now } else { Routed::Later }
+    }
+
+    /// Tells the pool's gateway its settings, and where it listens.
+    pub(super) fn tell_settings(&mut self, pool: &PoolName) {
+        self.gateways.tell_settings(pool, &doors_of(&self.listeners, &self.gateways, pool));
     }
 
     /// Something about the pool's gateway has changed: what waited for that can go on.
@@ -82,7 +87,7 @@ impl Master {
     /// The gateway accepts from now on, beside the workers that did so alone.
     pub(super) fn open_intake(&mut self, pool: &PoolName) {
         self.gateways.set_doors(pool, Doors::Shared);
-        self.gateways.tell_settings(pool, &doors_of(&self.listeners, &self.gateways, pool));
+        self.tell_settings(pool);
     }
 
     /// Workers accept by themselves from now on, and the gateway no more. At an address that they do not have nobody can
@@ -114,7 +119,7 @@ impl Master {
             self.gateways.run_out(pool, Duration::ZERO, BTreeSet::new());
             self.slots.close(pool);
         } else if !self.settings.has_direct(pool) && self.gateways.set_doors(pool, Doors::Own) {
-            self.gateways.tell_settings(pool, &doors_of(&self.listeners, &self.gateways, pool));
+            self.tell_settings(pool);
         }
     }
 }

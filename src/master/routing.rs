@@ -30,7 +30,7 @@ impl Master {
         let before = self.listeners.all(pool).count();
         self.listeners.release(pool, generation);
         if self.listeners.all(pool).count() < before && self.gateways.condition(pool) == Condition::Running {
-            self.gateways.tell_settings(pool, &doors_of(&self.listeners, &self.gateways, pool));
+            self.tell_settings(pool);
         }
     }
 

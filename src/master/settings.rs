@@ -88,7 +88,7 @@ impl Settings {
 
     /// Whether there is such a one.
     pub fn has_direct(&self, name: &PoolName) -> bool {
-        !self.direct(name).is_empty()
+        self.range(name).any(|(_, pool)| pool.dispatch == Dispatch::Direct)
     }
 
     /// Whether there is one that has a gateway.

@@ -103,6 +103,15 @@ impl SockDiag {
         Ok(SockDiag { fd, sequence: 0, buffer: vec![0; 32 * 1024].into_boxed_slice() })
     }
 
+    /// The one in `place`, where it is opened if there is none yet; `None` if that cannot be, which may be otherwise the next
+    /// time.
+    pub fn opened(place: &mut Option<SockDiag>) -> Option<&mut SockDiag> {
+        if place.is_none() {
+            *place = SockDiag::open().ok();
+        }
+        place.as_mut()
+    }
+
     /// The accept queue of `listener`; `None` for a kind of socket that has no way to tell.
     ///
     /// # Errors

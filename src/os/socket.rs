@@ -358,17 +358,10 @@ mod tests {
     use super::*;
     use crate::config::model::{Group, User};
     use crate::ids::{Gid, Uid};
-    use crate::os::testing::TempDir;
+    use crate::os::testing::{TempDir, socket_settings};
 
     fn settings() -> SocketSettings {
-        SocketSettings {
-            backlog: 16,
-            owner: None,
-            group: None,
-            mode: 0o660,
-            acl_users: Vec::new(),
-            acl_groups: Vec::new(),
-        }
+        SocketSettings { backlog: 16, mode: 0o660, ..socket_settings() }
     }
 
     fn user(uid: u32) -> User {

@@ -1,7 +1,9 @@
-//! What the tests of the system ring share: a directory that goes away by itself, and a pace.
+//! What the tests of the system ring share: a directory that goes away by itself, a socket's settings, and a pace.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
+
+use crate::config::model::SocketSettings;
 
 /// A new, empty directory under the system's temporary directory, removed with its content at the end of the test.
 pub(crate) struct TempDir(PathBuf);
@@ -33,4 +35,16 @@ impl Drop for TempDir {
 /// Waits 2 ms: the pace of a test that looks again and again for a fact.
 pub(crate) fn pause() {
     let _ = nix::poll::poll(&mut [], 2u8);
+}
+
+/// Settings of a test's socket: a queue of 8, of whoever runs the test, for nobody else.
+pub(crate) fn socket_settings() -> SocketSettings {
+    SocketSettings {
+        backlog: 8,
+        owner: None,
+        group: None,
+        mode: 0o600,
+        acl_users: Vec::new(),
+        acl_groups: Vec::new(),
+    }
 }

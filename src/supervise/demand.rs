@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::{Moment, WorkerId};
 use crate::policy::demand::longest_idle;
-use crate::policy::{Bounds, Claim, Decision, Demand, Limit, Mode, Permit, Scaling};
+use crate::policy::{Bounds, Claim, Decision, Demand, Limit, Mode, Scaling};
 
 use super::action::Action;
 use super::effects::Effects;
@@ -295,23 +295,7 @@ impl Pool {
     /// Starts so many workers, as far as the back-off permits; how many it did.
     fn start_wanted(&mut self, now: Moment, wanted: u32, out: &mut Effects) -> u32 {
         self.agenda.set(Due::Retry, None);
-        let origin = if self.first_fill { Origin::Initial } else { Origin::Replacement };
-        for started in 0..wanted {
-            match self.backoff.permit(now) {
-                Permit::Now => {
-                    let worker = self.start_worker(now, Rc::clone(&self.current), origin, true, out);
-                    if self.backoff.is_probing() {
-                        self.await_probe(worker);
-                    }
-                }
-                Permit::At(moment) => {
-                    self.agenda.set(Due::Retry, Some(moment));
-                    return started;
-                }
-                Permit::AfterProbe => return started,
-            }
-        }
-        wanted
+        self.start_permitted(now, wanted, true, out)
     }
 
     fn stop_wanted(&mut self, now: Moment, decision: Decision, picture: Picture, out: &mut Effects) {

@@ -111,13 +111,20 @@ impl Pool {
 
     /// Starts workers that are missing, as far as the back-off permits.
     fn fill(&mut self, now: Moment, out: &mut Effects) {
-        let mut missing = self.missing();
+        let missing = self.missing();
         if missing == 0 {
             self.agenda.set(Due::Retry, None);
         }
-        let origin = if self.first_fill { Origin::Initial } else { Origin::Replacement };
         let watch = self.is_watched();
-        while missing > 0 {
+        if self.start_permitted(now, missing, watch, out) == missing {
+            self.first_fill = false;
+        }
+    }
+
+    /// Starts so many workers, or as many of them as the back-off permits, which sets the time for more; how many.
+    pub(super) fn start_permitted(&mut self, now: Moment, most: u32, watch: bool, out: &mut Effects) -> u32 {
+        let origin = if self.first_fill { Origin::Initial } else { Origin::Replacement };
+        for started in 0..most {
             match self.backoff.permit(now) {
                 Permit::Now => {
                     let worker = self.start_worker(now, Rc::clone(&self.current), origin, watch, out);
@@ -127,13 +134,12 @@ impl Pool {
                 }
                 Permit::At(moment) => {
                     self.agenda.set(Due::Retry, Some(moment));
-                    return;
+                    return started;
                 }
-                Permit::AfterProbe => return,
+                Permit::AfterProbe => return started,
             }
-            missing -= 1;
         }
-        self.first_fill = false;
+        most
     }
 
     /// Starts one worker in place of one that ended for a reason that the back-off has nothing to do with.

@@ -38,20 +38,33 @@ const ASKS: [Ask; 4] = [Ask::Wait(1), Ask::Wait(50), Ask::Wait(500), Ask::Upload
 /// How long each thing is left alone.
 const AFTER: Duration = Duration::from_secs(3);
 
-/// What is done, in this order. php-fpm has no equal of the last ones.
-const DEEDS: [&str; 8] = [
-    "nothing",
-    "reload",
-    "reload with a mistake in the file",
-    "log rotation",
-    "a worker killed",
-    "another number of workers",
-    "upgrade in place",
-    "the gateway killed",
+/// What is done, and what the table calls it.
+#[derive(Debug, Clone, Copy)]
+enum Deed {
+    Nothing,
+    Reload,
+    Mistake,
+    Rotation,
+    WorkerKilled,
+    Scale,
+    Upgrade,
+    GatewayKilled,
+}
+
+/// In this order. php-fpm has no equal of the last ones.
+const DEEDS: [(Deed, &str); 8] = [
+    (Deed::Nothing, "nothing"),
+    (Deed::Reload, "reload"),
+    (Deed::Mistake, "reload with a mistake in the file"),
+    (Deed::Rotation, "log rotation"),
+    (Deed::WorkerKilled, "a worker killed"),
+    (Deed::Scale, "another number of workers"),
+    (Deed::Upgrade, "upgrade in place"),
+    (Deed::GatewayKilled, "the gateway killed"),
 ];
 
 /// Does one of the deeds; `Err` where there is no such thing.
-type Doer<'a> = &'a dyn Fn(&str) -> Result<Option<Kill>, ()>;
+type Doer<'a> = &'a dyn Fn(Deed) -> Result<Option<Kill>, ()>;
 
 /// What one contestant has lost.
 struct Column {
@@ -69,8 +82,8 @@ fn main() {
     }
     print!("{:<40}", "lost of all (and inside what was killed)");
     columns.iter().for_each(|column| print!(" {:>24}", column.name));
-    for (row, deed) in DEEDS.iter().enumerate() {
-        print!("\n{deed:<40}");
+    for (row, (_, words)) in DEEDS.iter().enumerate() {
+        print!("\n{words:<40}");
         for column in &columns {
             let cell = column.cells[row].map_or("-".to_owned(), |[all, outside, inside]| {
                 let killed = if inside > 0 { format!(" (+{inside})") } else { String::new() };
@@ -96,26 +109,28 @@ fn ours() -> Column {
     let column = play("fpmd", &socket, &|deed| {
         let mut fpmd = fpmd.borrow_mut();
         match deed {
-            "nothing" => {}
-            "reload" => drop(fpmd.ctl_done(&["reload"])),
-            "reload with a mistake in the file" => {
+            Deed::Nothing => {}
+            Deed::Reload => drop(fpmd.ctl_done(&["reload"])),
+            Deed::Mistake => {
                 fpmd.rig.dir.write("fpmd.toml", "[pool.www\nthis is no TOML");
                 assert_eq!(fpmd.ctl(&["reload"]).code, Some(1));
                 fpmd.rewrite(&[log(pool(WORKERS))]);
             }
-            "log rotation" => {
+            Deed::Rotation => {
                 let file = fpmd.rig.dir.join("www.access");
                 std::fs::rename(&file, file.with_extension("access.1")).unwrap();
                 fpmd.ctl_done(&["reopen"]);
             }
-            "a worker killed" => return kill(Victim::Worker, fpmd.workers("www")[0]),
-            "another number of workers" => {
+            Deed::WorkerKilled => return kill(Victim::Worker, fpmd.workers("www")[0]),
+            Deed::Scale => {
                 for workers in [WORKERS * 2, 1, WORKERS] {
                     fpmd.ctl_done(&["scale", "www", &workers.to_string()]);
                 }
             }
-            "upgrade in place" => drop(fpmd.ctl_done(&["upgrade"])),
-            _ => return kill(Victim::Gateway, fpmd.pool("www").gateway.unwrap().pid.as_raw()),
+            Deed::Upgrade => drop(fpmd.ctl_done(&["upgrade"])),
+            Deed::GatewayKilled => {
+                return kill(Victim::Gateway, fpmd.pool("www").gateway.unwrap().pid.as_raw());
+            }
         }
         Ok(None)
     });
@@ -136,16 +151,16 @@ fn theirs(program: &'static str, timeout: u32) -> Column {
     play(&format!("php-fpm, {timeout} s"), &socket, &|deed| {
         let mut fpm = fpm.borrow_mut();
         match deed {
-            "nothing" => {}
-            "reload" => process::signal(fpm.pid(), Signal::SIGUSR2),
-            "reload with a mistake in the file" => fpm.reload_with_mistake(),
-            "log rotation" => process::signal(fpm.pid(), Signal::SIGUSR1),
-            "a worker killed" => {
+            Deed::Nothing => {}
+            Deed::Reload => process::signal(fpm.pid(), Signal::SIGUSR2),
+            Deed::Mistake => fpm.reload_with_mistake(),
+            Deed::Rotation => process::signal(fpm.pid(), Signal::SIGUSR1),
+            Deed::WorkerKilled => {
                 return Ok(process::children(fpm.pid())
                     .first()
                     .and_then(|pid| Kill::make(0, Victim::Worker, *pid)));
             }
-            _ => return Err(()),
+            Deed::Scale | Deed::Upgrade | Deed::GatewayKilled => return Err(()),
         }
         Ok(None)
     })
@@ -156,7 +171,7 @@ fn play(name: &str, socket: &Path, perform: Doer<'_>) -> Column {
     let nginx = Nginx::start(&dir, &[("www", format!("unix:{}", socket.display()))]);
     let traffic = Traffic::start(nginx.socket(), &["www"], CLIENTS, &ASKS);
     let (mut kills, mut begun) = (Vec::new(), Vec::new());
-    for deed in DEEDS {
+    for (deed, _) in DEEDS {
         let at = Instant::now();
         let done = perform(deed);
         kills.extend(done.iter().flatten().cloned());

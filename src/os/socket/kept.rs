@@ -83,20 +83,11 @@ mod tests {
     use std::os::unix::net::UnixStream;
 
     use super::*;
-    use crate::config::model::SocketSettings;
     use crate::os::socket::duplicate;
-    use crate::os::testing::TempDir;
+    use crate::os::testing::{TempDir, socket_settings};
 
     fn opened(address: &ListenAddress) -> (Listener, OwnedFd, String) {
-        let settings = SocketSettings {
-            backlog: 8,
-            owner: None,
-            group: None,
-            mode: 0o600,
-            acl_users: Vec::new(),
-            acl_groups: Vec::new(),
-        };
-        let listener = Listener::open(address, &settings).unwrap();
+        let listener = Listener::open(address, &socket_settings()).unwrap();
         let kept = duplicate(listener.as_fd()).unwrap();
         let keepsake = listener.keepsake().unwrap();
         (listener, kept, keepsake)

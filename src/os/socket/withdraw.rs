@@ -91,32 +91,20 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::config::model::SocketSettings;
     use crate::os::socket::LocalName;
-    use crate::os::testing::TempDir;
-
-    fn settings() -> SocketSettings {
-        SocketSettings {
-            backlog: 8,
-            owner: None,
-            group: None,
-            mode: 0o600,
-            acl_users: Vec::new(),
-            acl_groups: Vec::new(),
-        }
-    }
+    use crate::os::testing::{TempDir, socket_settings};
 
     #[test]
     fn who_has_connected_is_accepted_and_nobody_else_connects_until_it_listens_again() {
         let listener =
-            Listener::open(&ListenAddress::Tcp("127.0.0.1:0".parse().unwrap()), &settings()).unwrap();
+            Listener::open(&ListenAddress::Tcp("127.0.0.1:0".parse().unwrap()), &socket_settings()).unwrap();
         let LocalName::Inet(address) = *listener.local_name() else { panic!("{listener:?}") };
         let connect = || TcpStream::connect_timeout(&address, Duration::from_millis(100));
         let _early = connect().unwrap();
         listener.withdraw().unwrap();
         assert!(connect().is_err());
         listener.accept().unwrap();
-        listener.apply(&settings()).unwrap();
+        listener.apply(&socket_settings()).unwrap();
         let _late = connect().unwrap();
         listener.accept().unwrap();
     }
@@ -125,7 +113,7 @@ mod tests {
     fn a_path_is_gone_and_who_has_connected_is_accepted() {
         let directory = TempDir::new();
         let path = directory.path().join("a.sock");
-        let listener = Listener::open(&ListenAddress::Unix(path.clone()), &settings()).unwrap();
+        let listener = Listener::open(&ListenAddress::Unix(path.clone()), &socket_settings()).unwrap();
         let _early = UnixStream::connect(&path).unwrap();
         listener.withdraw().unwrap();
         assert!(UnixStream::connect(&path).is_err() && !listener.is_in_place());

@@ -21,22 +21,28 @@ fn refusals(answers: Vec<Result<String, String>>, status: &str) -> usize {
 
 /// More than may wait.
 pub fn crush(world: &mut World, pool: &'static str) {
-    let from = Instant::now();
-    world.change(pool, |shape| shape.key("queue_limit", "2"));
-    let refused = refusals(ask_at_once(&world.fpmd.address(pool), "/slow/100", 40), "Status: 503");
-    assert!(refused > 0, "nobody was refused");
-    world.change_back();
-    world.excuse(pool, from, "the queue was full", usize::MAX);
+    overload(world, pool, ("queue_limit", "2"), ("/slow/100", 40), "the queue was full");
 }
 
 /// Requests that wait for longer than they may.
 pub fn impatience(world: &mut World, pool: &'static str) {
+    overload(world, pool, ("queue_timeout", "\"50ms\""), ("/slow/300", 20), "the queue was slow");
+}
+
+/// So many requests at once, some of which are refused with this setting.
+fn overload(
+    world: &mut World,
+    pool: &'static str,
+    (key, value): (&str, &str),
+    (path, number): (&str, usize),
+    why: &'static str,
+) {
     let from = Instant::now();
-    world.change(pool, |shape| shape.key("queue_timeout", "\"50ms\""));
-    let refused = refusals(ask_at_once(&world.fpmd.address(pool), "/slow/300", 20), "Status: 503");
+    world.change(pool, |shape| shape.key(key, value));
+    let refused = refusals(ask_at_once(&world.fpmd.address(pool), path, number), "Status: 503");
     assert!(refused > 0, "nobody was refused");
     world.change_back();
-    world.excuse(pool, from, "the queue was slow", usize::MAX);
+    world.excuse(pool, from, why, usize::MAX);
 }
 
 /// Requests that take too long.
