@@ -1,6 +1,8 @@
 //! What the gateway costs, as ratios against direct mode in the same run: `cargo bench --bench gateway`, or some parts of
 //! it: `-- hello syscalls`. Every comparison is in turns, each number the median over the rounds. Numbers are printed
-//! with the bound that we hold ourselves to; it is for the reader to judge them on a quiet machine.
+//! with the bound that we hold ourselves to; it is for the reader to judge them on a quiet machine. Where a system call or a
+//! wake-up costs more than usual, as in nested virtual machines, any relay falls behind direct mode: how far is told by one
+//! that does nothing else (`bare`), and what the gateway adds to that by the ratio of both.
 #![allow(missing_docs, reason = "a program, not a library")]
 #![allow(
     clippy::unwrap_used,
@@ -11,6 +13,7 @@
 )]
 
 use std::fs;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -18,10 +21,12 @@ use fpmd::fcgi::body::Connection;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::Signal;
 
-use load::{Load, Outcome};
+use bare::Bare;
+use load::Load;
 use support::daemon::{Dispatch, Fpmd, Pool, Rig};
 use support::{process, wait_until, workers};
 
+mod bare;
 #[allow(dead_code, reason = "another benchmark uses the rest")]
 mod fpm;
 mod load;
@@ -34,7 +39,14 @@ const ROUNDS: usize = 5;
 const SPAN: Duration = Duration::from_millis(700);
 const CLIENTS: usize = 16;
 
+/// The part of the bare relay's rate that the gateway keeps with all that it does besides.
+const NEAR_BARE: f64 = 0.95;
+
 fn main() {
+    let mut words = std::env::args().skip(1);
+    if words.next().as_deref() == Some(bare::ROLE) {
+        bare::relay(words.map(PathBuf::from));
+    }
     let named: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
     let parts: [(&str, fn()); 9] = [
         ("hello", || compare("PHP hello, 4 workers", workers::php(), 4, "/hello", (0.93, 1.5))),
@@ -79,20 +91,27 @@ fn median(mut values: Vec<f64>) -> f64 {
     values[values.len() / 2]
 }
 
-/// Two pools of the same workers, `direct` and `gateway`.
-fn pair(command: &[String], workers: u32) -> Fpmd {
+/// Pools of the same workers: `direct`, `gateway`, and `bare`, whose own gateway has nothing to do.
+fn pools(command: &[String], workers: u32) -> Fpmd {
     let pool = |name: &str, dispatch| Pool::new(name, command).workers(workers).dispatch(dispatch);
-    Rig::new().pool(pool("direct", Dispatch::Direct)).pool(pool("gateway", Dispatch::Gateway)).start()
+    let pools = [("direct", Dispatch::Direct), ("gateway", Dispatch::Gateway), ("bare", Dispatch::Gateway)];
+    pools.into_iter().fold(Rig::new(), |rig, (name, dispatch)| rig.pool(pool(name, dispatch))).start()
 }
 
-fn load(fpmd: &Fpmd, pool: &str, path: &str, connection: Connection) -> Load {
-    Load { socket: fpmd.socket(pool), path: path.to_owned(), clients: CLIENTS, connection }
+/// A bare relay to the workers of the pool `bare`, on the slots that a gateway would reach them on.
+fn bare_relay(fpmd: &Fpmd) -> Bare {
+    let mut slots = fpmd.rig.dir.sockets();
+    slots.retain(|path| path.parent().is_some_and(|folder| folder.ends_with("slots/bare")));
+    Bare::start(&slots)
 }
 
-/// The gateway's process.
+fn load(socket: PathBuf, path: &str, connection: Connection) -> Load {
+    Load { socket, path: path.to_owned(), clients: CLIENTS, connection }
+}
+
+/// The process of the gateway of the pool `gateway`.
 fn gateway(fpmd: &Fpmd) -> i32 {
-    let named = |pid: &i32| process::arguments(*pid).concat().contains("fpmd-gateway");
-    process::children(fpmd.pid()).into_iter().find(named).expect("a gateway runs")
+    fpmd.pool("gateway").gateway.expect("a gateway runs").pid.as_raw()
 }
 
 /// CPU time of a process, microseconds (proc(5), schedstat).
@@ -101,81 +120,126 @@ fn cpu(pid: i32) -> f64 {
     text.split(' ').next().unwrap().parse::<f64>().unwrap() / 1000.0
 }
 
-/// Runs a load and gives the gateway's CPU time a request, too.
-fn measured(load: &Load, gateway: i32) -> (Outcome, f64) {
-    let before = cpu(gateway);
-    let outcome = load.run(SPAN);
-    let each = (cpu(gateway) - before) / outcome.requests as f64;
-    (outcome, each)
+/// A way to workers, and what was measured on it, round by round.
+struct Way {
+    load: Load,
+    /// Whose CPU time counts.
+    pid: i32,
+    /// Requests a second.
+    rates: Vec<f64>,
+    /// CPU time a request, microseconds.
+    costs: Vec<f64>,
 }
 
-/// Direct mode without kept connections, as web servers do by default, against the gateway without and with.
+impl Way {
+    fn new(load: Load, pid: i32) -> Way {
+        Way { load, pid, rates: Vec::new(), costs: Vec::new() }
+    }
+
+    fn measure(&mut self) {
+        let before = cpu(self.pid);
+        let outcome = self.load.run(SPAN);
+        self.rates.push(outcome.rate());
+        self.costs.push((cpu(self.pid) - before) / outcome.requests as f64);
+    }
+
+    fn rate(&self) -> f64 {
+        median(self.rates.clone())
+    }
+
+    /// How many times as fast as the other it is.
+    fn over(&self, other: &Way) -> f64 {
+        median(self.rates.iter().zip(&other.rates).map(|(own, other)| own / other).collect())
+    }
+
+    fn cost(&self) -> f64 {
+        median(self.costs.clone())
+    }
+}
+
+/// Direct mode without kept connections, as web servers do by default, against the gateway and the bare relay without
+/// and with.
 fn compare(what: &str, command: Vec<String>, workers: u32, path: &str, wanted: (f64, f64)) {
-    let fpmd = pair(&command, workers);
-    let pid = gateway(&fpmd);
-    let direct = load(&fpmd, "direct", path, Connection::Close);
-    let closed = load(&fpmd, "gateway", path, Connection::Close);
-    let kept = load(&fpmd, "gateway", path, Connection::Keep);
-    let (mut base, mut ratios, mut costs) = (Vec::new(), [Vec::new(), Vec::new()], [Vec::new(), Vec::new()]);
-    for round in 0..=ROUNDS {
+    let fpmd = pools(&command, workers);
+    let (relay, pid) = (bare_relay(&fpmd), gateway(&fpmd));
+    let to_pool = |name, connection, pid| Way::new(load(fpmd.socket(name), path, connection), pid);
+    let to_relay = |connection| Way::new(load(relay.socket(), path, connection), relay.pid());
+    let mut ways = [
+        to_pool("direct", Connection::Close, fpmd.pid()),
+        to_pool("gateway", Connection::Close, pid),
+        to_relay(Connection::Close),
+        to_relay(Connection::Keep),
+        to_pool("gateway", Connection::Keep, pid),
+    ];
+    for way in &ways {
+        way.load.run(SPAN); // warms up
+    }
+    for round in 0..ROUNDS {
         // Whoever is first has the colder caches: take turns in that too.
-        let early = (round % 2 == 0).then(|| direct.run(SPAN));
-        let found = [measured(&closed, pid), measured(&kept, pid)];
-        let plain = early.unwrap_or_else(|| direct.run(SPAN)).rate();
-        if round == 0 {
-            continue; // warms up
-        }
-        base.push(plain);
-        for (at, (outcome, cost)) in found.into_iter().enumerate() {
-            ratios[at].push(outcome.rate() / plain);
-            costs[at].push(cost);
+        if round % 2 == 0 {
+            ways.iter_mut().for_each(Way::measure);
+        } else {
+            ways.iter_mut().rev().for_each(Way::measure);
         }
     }
-    say(&format!("{what}: direct, closed, a second"), median(base), 0, Wanted::Anything);
-    let [closed, kept] = ratios;
-    say("    gateway, closed / direct", median(closed), 2, Wanted::AtLeast(wanted.0));
-    say("    gateway, kept / direct", median(kept), 2, Wanted::AtLeast(wanted.1));
-    let [closed, kept] = costs;
+    let [direct, closed, bare_closed, bare_kept, kept] = ways;
+    say(&format!("{what}: direct, closed, a second"), direct.rate(), 0, Wanted::Anything);
+    say("    gateway, closed / direct", closed.over(&direct), 2, Wanted::AtLeast(wanted.0));
+    say("    gateway, kept / direct", kept.over(&direct), 2, Wanted::AtLeast(wanted.1));
+    say("    bare relay, closed / direct", bare_closed.over(&direct), 2, Wanted::Anything);
+    say("    bare relay, kept / direct", bare_kept.over(&direct), 2, Wanted::Anything);
+    say("    gateway / bare relay, closed", closed.over(&bare_closed), 2, Wanted::AtLeast(NEAR_BARE));
+    say("    gateway / bare relay, kept", kept.over(&bare_kept), 2, Wanted::AtLeast(NEAR_BARE));
     let most = |most| if path == "/hello" { Wanted::AtMost(most) } else { Wanted::Anything };
-    say("    gateway, closed: CPU a request, us", median(closed), 1, most(14.0));
-    say("    gateway, kept: CPU a request, us", median(kept), 1, most(8.0));
+    say("    gateway, closed: CPU a request, us", closed.cost(), 1, most(14.0));
+    say("    gateway, kept: CPU a request, us", kept.cost(), 1, most(8.0));
+    say("    bare relay, closed: CPU a request, us", bare_closed.cost(), 1, Wanted::Anything);
+    say("    bare relay, kept: CPU a request, us", bare_kept.cost(), 1, Wanted::Anything);
+    drop(relay);
     fpmd.finish();
 }
 
 /// Counted by strace, which slows everything down alike.
 fn system_calls() {
-    let fpmd = pair(&workers::php(), 4);
-    let pid = gateway(&fpmd);
-    for (what, connection, bound) in [("closed", Connection::Close, 6.5), ("kept", Connection::Keep, 4.3)] {
-        let load = load(&fpmd, "gateway", "/hello", connection);
-        load.run(Duration::from_millis(200));
-        let file = fpmd.rig.dir.join(&format!("strace-{what}"));
-        let mut command = Command::new("strace");
-        command.args(["-c", "-o"]).arg(&file).args(["-p", &pid.to_string()]);
-        let strace = command.stdin(Stdio::null()).stderr(Stdio::null()).spawn();
-        let mut strace = strace.expect("strace; tests/setup.sh installs it");
-        let traced = || process::status_line(pid, "TracerPid").is_some_and(|tracer| tracer != "0");
-        wait_until("strace to be there", traced);
-        let requests = load.run(Duration::from_secs(4)).requests;
-        process::signal(i32::try_from(strace.id()).unwrap(), Signal::SIGINT);
-        strace.wait().unwrap();
-        let text = fs::read_to_string(&file).unwrap();
-        let total =
-            text.lines().find(|line| line.trim_end().ends_with("total")).expect("a line of the total");
-        let calls: f64 = total.split_whitespace().nth(3).unwrap().parse().unwrap();
-        let each = calls / requests as f64;
-        say(&format!("system calls of the gateway a request, {what}"), each, 2, Wanted::AtMost(bound));
-        println!("{text}");
+    let fpmd = pools(&workers::php(), 4);
+    let (relay, pid) = (bare_relay(&fpmd), gateway(&fpmd));
+    for (name, connection, bound) in [("closed", Connection::Close, 6.5), ("kept", Connection::Keep, 4.3)] {
+        let load = |socket| load(socket, "/hello", connection);
+        let (each, calls) = traced(&fpmd, &load(fpmd.socket("gateway")), pid);
+        say(&format!("system calls of the gateway a request, {name}"), each, 2, Wanted::AtMost(bound));
+        println!("{calls}");
+        let (each, _) = traced(&fpmd, &load(relay.socket()), relay.pid());
+        say(&format!("    of the bare relay, {name}"), each, 2, Wanted::Anything);
     }
+    drop(relay);
     fpmd.finish();
 }
 
+/// System calls of a process for each request of a load, and how often it made which.
+fn traced(fpmd: &Fpmd, load: &Load, pid: i32) -> (f64, String) {
+    load.run(Duration::from_millis(200));
+    let file = fpmd.rig.dir.join("strace");
+    let mut command = Command::new("strace");
+    command.args(["-c", "-o"]).arg(&file).args(["-p", &pid.to_string()]);
+    let strace = command.stdin(Stdio::null()).stderr(Stdio::null()).spawn();
+    let mut strace = strace.expect("strace; tests/setup.sh installs it");
+    let traced = || process::status_line(pid, "TracerPid").is_some_and(|tracer| tracer != "0");
+    wait_until("strace to be there", traced);
+    let requests = load.run(Duration::from_secs(4)).requests;
+    process::signal(i32::try_from(strace.id()).unwrap(), Signal::SIGINT);
+    strace.wait().unwrap();
+    let text = fs::read_to_string(&file).unwrap();
+    let total = text.lines().find(|line| line.trim_end().ends_with("total")).expect("a line of the total");
+    let calls: f64 = total.split_whitespace().nth(3).unwrap().parse().unwrap();
+    (calls / requests as f64, text)
+}
+
 fn overload() {
-    let fpmd = pair(&workers::php(), 4);
+    let fpmd = pools(&workers::php(), 4);
     let mut ratios = Vec::new();
     for _ in 0..ROUNDS {
         let [direct, gateway] = ["direct", "gateway"].map(|pool| {
-            let load = Load { clients: 64, ..load(&fpmd, pool, "/pid", Connection::Close) };
+            let load = Load { clients: 64, ..load(fpmd.socket(pool), "/pid", Connection::Close) };
             load.run(SPAN).p99().as_secs_f64()
         });
         ratios.push(gateway / direct);
@@ -192,14 +256,14 @@ fn idle_connections() {
     if most < 2 * CONNECTIONS as u64 {
         return println!("skipped: 10,000 connections; only {most} open files are allowed");
     }
-    let fpmd = pair(&workers::php(), 4);
+    let fpmd = pools(&workers::php(), 4);
     let pid = gateway(&fpmd);
     let megabytes = || {
         let text = process::status_line(pid, "VmRSS").unwrap();
         text.split(' ').next().unwrap().parse::<f64>().unwrap() / 1024.0
     };
     say("resident memory of an idle gateway, MB", megabytes(), 2, Wanted::AtMost(4.0));
-    let (request, mut kept) = (load(&fpmd, "gateway", "/pid", Connection::Keep).request(), Vec::new());
+    let (request, mut kept) = (load(fpmd.socket("gateway"), "/pid", Connection::Keep).request(), Vec::new());
     while kept.len() < CONNECTIONS {
         let mut connection = fpmd.address("gateway").connect().unwrap();
         connection.send_raw(&request).unwrap();
