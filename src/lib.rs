@@ -8,6 +8,7 @@ pub mod config; //     the configuration file: keys, errors with file and line, 
 pub mod fcgi; //       FastCGI records, name-value pairs, decoder and encoder
 pub mod ids; //        newtypes of kernel numbers and of our own names
 pub mod policy; //     when to start the next worker, which signal comes next
+pub mod sorted; //     a map and a set for few entries
 pub mod status; //     one snapshot and its renderers
 pub mod supervise; //  states of daemon, pool and worker; events in, actions out
 pub mod wire; //       messages between our processes, versioned

@@ -1,7 +1,6 @@
 //! `--dump`: the configuration in force as TOML, every setting with its value, in the order of the table. It loads
 //! again to the same configuration.
 
-use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::Path;
 use std::time::Duration;
@@ -12,6 +11,7 @@ use super::model::{
 };
 use super::pool::UNIX_ONLY;
 use super::values::{show_duration, show_mode, show_percent, show_size};
+use crate::sorted::SortedMap;
 
 /// The whole configuration as TOML. Settings that are not set are comments; those that are not supported yet are
 /// left out.
@@ -207,7 +207,7 @@ fn groups(groups: &[Group]) -> String {
     array(groups.iter().map(|group| quote(&group.name)))
 }
 
-fn variables(set: &BTreeMap<String, String>) -> String {
+fn variables(set: &SortedMap<String, String>) -> String {
     if set.is_empty() {
         return "{}".to_owned();
     }

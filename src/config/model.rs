@@ -2,7 +2,6 @@
 //!
 //! Every value is filled in (a default is already applied) and valid on its own; `--dump` prints this.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -13,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::ids::{Gid, PoolName, Signal, Uid};
 use crate::policy::Lifetime;
 use crate::policy::demand::{self, Bounds, Mode};
+use crate::sorted::SortedMap;
 
 pub use super::network::Network;
 pub use super::resources::Resources;
@@ -23,7 +23,7 @@ pub struct Config {
     /// `[global]`.
     pub global: Global,
     /// `[pool.NAME]`, each with its own name inside.
-    pub pools: BTreeMap<PoolName, Pool>,
+    pub pools: SortedMap<PoolName, Pool>,
 }
 
 /// `[global]`.
@@ -284,7 +284,7 @@ pub struct Environment {
     /// Names copied from fpmd's environment where they exist there.
     pub pass: Vec<String>,
     /// Names and values that are set.
-    pub set: BTreeMap<String, String>,
+    pub set: SortedMap<String, String>,
 }
 
 /// `[pool.NAME.pm]`.

@@ -1,6 +1,5 @@
 //! From a file with its includes to a valid `Config`, or to every mistake in them.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -18,6 +17,7 @@ use super::walk::{Item, Report, Table, type_name};
 use super::{gateway, identity, include, nearest};
 use crate::ids::PoolName;
 use crate::policy::share::shortfall;
+use crate::sorted::SortedMap;
 use crate::wire::place;
 
 /// Reads a configuration file and what it includes.
@@ -133,7 +133,7 @@ fn outer_hint(name: &str, value: &DeValue<'_>) -> String {
 /// The pools so far, and where each was named first.
 #[derive(Default)]
 struct Pools {
-    resolved: BTreeMap<PoolName, Pool>,
+    resolved: SortedMap<PoolName, Pool>,
     named: Vec<(PoolName, Place)>,
 }
 

@@ -2,7 +2,6 @@
 //! The facts about php-cgi are those of its `-h` and of `sapi/cgi`: without PHP_FCGI_MAX_REQUESTS it ends after 500
 //! requests, and with PHP_FCGI_CHILDREN it forks workers of its own, which nobody would count.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use toml::de::DeValue;
@@ -11,6 +10,7 @@ use super::error::Cause;
 use super::host::Host;
 use super::model::{Environment, KnownWorker};
 use super::walk::{Item, Report, Table};
+use crate::sorted::SortedMap;
 
 const PHP_CHILDREN: &str = "PHP_FCGI_CHILDREN";
 const PHP_REQUESTS: &str = "PHP_FCGI_MAX_REQUESTS";
@@ -83,11 +83,11 @@ fn passed(report: &mut Report, item: &Item<'_>) -> Option<Vec<String>> {
     names.into_iter().collect()
 }
 
-fn variables(report: &mut Report, item: &Item<'_>) -> Option<BTreeMap<String, String>> {
+fn variables(report: &mut Report, item: &Item<'_>) -> Option<SortedMap<String, String>> {
     let DeValue::Table(table) = item.value else {
         return item.mistyped(report, "a table of strings such as { LANG = \"C.UTF-8\" }");
     };
-    let mut set = BTreeMap::new();
+    let mut set = SortedMap::new();
     for (name, value) in table {
         let (span, name) = (value.span(), name.get_ref().to_string());
         let key = format!("{}.{name}", item.key);
@@ -155,7 +155,7 @@ pub(super) fn leave_counting(
     }
     for name in [PHP_CHILDREN, PHP_REQUESTS] {
         if !passed(name) {
-            environment.set.entry(name.to_owned()).or_insert_with(|| "0".to_owned());
+            environment.set.or_insert_with(name.to_owned(), || "0".to_owned());
         }
     }
     requests
@@ -171,7 +171,7 @@ fn php_requests(
     let passed = |name: &str| environment.pass.iter().any(|passed| passed == name);
     let (children_passed, requests_passed) = (passed(PHP_CHILDREN), passed(PHP_REQUESTS));
     if !children_passed {
-        environment.set.entry(PHP_CHILDREN.to_owned()).or_insert_with(|| "0".to_owned());
+        environment.set.or_insert_with(PHP_CHILDREN.to_owned(), || "0".to_owned());
     }
     let Some(text) = environment.set.get(PHP_REQUESTS) else {
         if !requests_passed {

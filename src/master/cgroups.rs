@@ -2,7 +2,6 @@
 //! sessions and parents those processes chose, and it limits what they use together. Without it the sessions of workers
 //! have to do, and limits are not in force, which is said once.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 
@@ -13,17 +12,18 @@ use crate::config::values::show_size;
 use crate::ids::{PoolName, WorkerId};
 use crate::os::cgroup::limits::{self, Usage};
 use crate::os::cgroup::{Delegated, Group, Unavailable};
+use crate::sorted::{SortedMap, SortedSet};
 
 /// The groups on their way to a new program: their directories.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Written {
-    groups: BTreeMap<PoolName, PathBuf>,
+    groups: SortedMap<PoolName, PathBuf>,
     gateways: Option<PathBuf>,
     leaving: Vec<PathBuf>,
     #[serde(default)]
-    limits: BTreeMap<PoolName, Resources>,
+    limits: SortedMap<PoolName, Resources>,
     #[serde(default)]
-    workers: BTreeMap<WorkerId, PathBuf>,
+    workers: SortedMap<WorkerId, PathBuf>,
 }
 
 /// The groups of all pools.
@@ -31,16 +31,16 @@ pub struct Written {
 pub struct Cgroups {
     /// Or why there are none.
     delegated: Result<Delegated, String>,
-    groups: BTreeMap<PoolName, Group>,
+    groups: SortedMap<PoolName, Group>,
     /// What each pool's group was limited to, or could not be.
-    limits: BTreeMap<PoolName, Resources>,
+    limits: SortedMap<PoolName, Resources>,
     /// Below their pools' groups, those of workers with a limit of their own.
-    workers: BTreeMap<WorkerId, Group>,
+    workers: SortedMap<WorkerId, Group>,
     gateways: Option<Group>,
     /// Killed, and to be removed when the last process in them is reaped.
     leaving: Vec<Group>,
     /// OOM kills that are known: of each pool, and of the machine.
-    oom_kills: BTreeMap<PoolName, u64>,
+    oom_kills: SortedMap<PoolName, u64>,
     machine_oom_kills: u64,
 }
 
@@ -52,12 +52,12 @@ impl Cgroups {
             .map_err(|reason: Unavailable| reason.to_string());
         Cgroups {
             delegated,
-            groups: BTreeMap::new(),
-            limits: BTreeMap::new(),
-            workers: BTreeMap::new(),
+            groups: SortedMap::new(),
+            limits: SortedMap::new(),
+            workers: SortedMap::new(),
             gateways: None,
             leaving: Vec::new(),
-            oom_kills: BTreeMap::new(),
+            oom_kills: SortedMap::new(),
             machine_oom_kills: limits::oom_kills_of_the_machine().unwrap_or(0),
         }
     }
@@ -76,7 +76,7 @@ impl Cgroups {
                 }
             }
         }
-        self.limits.entry(pool.clone()).or_default();
+        self.limits.or_default(pool.clone());
         self.limit(pool, resources);
     }
 
@@ -101,7 +101,7 @@ impl Cgroups {
             (Ok(_), None) => return vec![not_in_force(&all, "the pool has no control group")],
         };
         let (delegated, group) = delegated;
-        let wanted: BTreeSet<_> = given.iter().map(|(_, controller)| *controller).collect();
+        let wanted: SortedSet<_> = given.iter().map(|(_, controller)| *controller).collect();
         let had = match delegated.hand_down(&wanted) {
             Ok(had) => had,
             Err(error) if error.is_shared() => {

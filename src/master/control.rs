@@ -6,7 +6,6 @@
 mod bind;
 mod written;
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -22,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use crate::event::token::Token;
 use crate::ids::{Gid, Ticket};
 use crate::os::{aside, users};
+use crate::sorted::SortedMap;
 use crate::wire::control::{Reply, Request};
 use crate::wire::frame::{self, Decoder};
 
@@ -48,7 +48,7 @@ pub struct Control {
     listener: UnixListener,
     path: PathBuf,
     group: Option<Gid>,
-    clients: BTreeMap<u64, Client>,
+    clients: SortedMap<u64, Client>,
     last_client: u64,
 }
 
@@ -90,7 +90,7 @@ impl Control {
         let mut listener = bind::bind(path, group)?;
         let watched = registry.register(&mut listener, Token::Control.encode(), Interest::READABLE);
         let control =
-            Control { listener, path: path.to_owned(), group, clients: BTreeMap::new(), last_client: 0 };
+            Control { listener, path: path.to_owned(), group, clients: SortedMap::new(), last_client: 0 };
         match watched {
             Ok(()) => Ok(control),
             Err(cause) => {

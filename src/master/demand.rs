@@ -1,7 +1,6 @@
 //! How the supervisor sees the demand on a pool, and has its gateway let go of idle workers. Pools without a gateway are
 //! looked at from outside: their queue by the sockets, their workers one by one.
 
-use std::collections::BTreeMap;
 use std::os::fd::AsFd;
 
 use super::Master;
@@ -11,13 +10,14 @@ use crate::event::token::Token;
 use crate::ids::{Pid, PoolName, WorkerId};
 use crate::os::clock;
 use crate::os::socket::Listener;
+use crate::sorted::SortedMap;
 use crate::status::snapshot::Activity;
 use crate::supervise::event::{Event, Intake, Load, News};
 use crate::wire::gateway::{self, ToGateway};
 
 /// The pools whose next connection is waited for, with the sockets that are watched for it.
 #[derive(Debug, Default)]
-pub struct Ears(BTreeMap<PoolName, Vec<ListenerId>>);
+pub struct Ears(SortedMap<PoolName, Vec<ListenerId>>);
 
 impl Master {
     /// Says how much demand there is. A gateway answers later, or is replaced.

@@ -3,11 +3,11 @@
 //! In this order, a later value replacing an earlier one: nothing or fpmd's own environment (`clear_env`), `pass_env`,
 //! USER and HOME of the pool's user, `env` (which holds the defaults of known workers as well).
 
-use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 
 use crate::config::model::Pool;
 use crate::os::handover;
+use crate::sorted::SortedMap;
 use crate::systemd;
 
 /// The environment of a worker of `pool`, sorted by name; `own` is fpmd's environment.
@@ -21,7 +21,7 @@ pub fn worker_environment(
         (!rules.clear && !ours.any(|ours| name == *ours))
             || rules.pass.iter().any(|wanted| name == wanted.as_str())
     };
-    let mut environment: BTreeMap<OsString, OsString> = own.filter(|(name, _)| is_wanted(name)).collect();
+    let mut environment: SortedMap<OsString, OsString> = own.filter(|(name, _)| is_wanted(name)).collect();
     if let Some(user) = &pool.user {
         // A number without an entry in the user database has neither name nor home (php-fpm does the same).
         if user.gid.is_some() {

@@ -14,7 +14,6 @@ mod succession;
 mod telling;
 mod written;
 
-use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,6 +31,7 @@ pub use self::written::Written;
 use crate::config::model::{Gateway as Options, Pool, User};
 use crate::ids::{Generation, Moment, Pid, PoolName, WorkerId};
 use crate::policy::backoff::{CEILING, next_delay};
+use crate::sorted::SortedMap;
 use crate::wire::gateway::{Facts, MAX_DESCRIPTORS, ToGateway};
 
 /// How long a gateway may take to end that nobody needs any more.
@@ -41,13 +41,13 @@ pub const PATIENCE: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub struct Gateways {
     user: Option<User>,
-    pools: BTreeMap<PoolName, Gateway>,
+    pools: SortedMap<PoolName, Gateway>,
     /// Those that were replaced, or whose pool has stopped.
-    leaving: BTreeMap<u64, Process>,
+    leaving: SortedMap<u64, Process>,
     /// Those that hand over to a successor.
-    handing: BTreeMap<u64, Handing>,
+    handing: SortedMap<u64, Handing>,
     /// What pools without one have from one that they had.
-    past: BTreeMap<PoolName, Past>,
+    past: SortedMap<PoolName, Past>,
     last: u64,
 }
 
@@ -112,8 +112,8 @@ pub fn is_installed() -> bool {
 impl Gateways {
     /// None yet. They run as `user`, or as we do.
     pub fn new(user: Option<User>) -> Gateways {
-        let (pools, leaving, handing) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        Gateways { user, pools, leaving, handing, past: BTreeMap::new(), last: 0 }
+        let (pools, leaving, handing) = (SortedMap::new(), SortedMap::new(), SortedMap::new());
+        Gateways { user, pools, leaving, handing, past: SortedMap::new(), last: 0 }
     }
 
     /// Whether this process is a gateway.

@@ -1,13 +1,13 @@
 //! Status questions that gateways have to be asked about: the client waits until each has answered, and not longer than a
 //! stuck one deserves. What is not known by then is shown as unknown.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::Master;
 use super::run::Timer;
 use crate::ids::{PoolName, Ticket};
 use crate::os::clock;
+use crate::sorted::{SortedMap, SortedSet};
 use crate::wire::control::Reply;
 use crate::wire::gateway::{Report, ToGateway, WorkerReport};
 
@@ -15,12 +15,12 @@ use crate::wire::gateway::{Report, ToGateway, WorkerReport};
 const PATIENCE: Duration = Duration::from_millis(500);
 
 /// What gateways have reported, by pool.
-pub type Reports = BTreeMap<PoolName, Report>;
+pub type Reports = SortedMap<PoolName, Report>;
 
 /// Every question that is not answered yet.
 #[derive(Debug, Default)]
 pub struct Inquiries {
-    open: BTreeMap<u64, Inquiry>,
+    open: SortedMap<u64, Inquiry>,
     last: u64,
 }
 
@@ -30,9 +30,9 @@ struct Inquiry {
     /// `None` is every pool.
     pool: Option<PoolName>,
     /// Gateways, by the numbers of their processes.
-    missing: BTreeSet<u64>,
+    missing: SortedSet<u64>,
     /// Workers of reports that are not complete yet.
-    parts: BTreeMap<u64, Vec<WorkerReport>>,
+    parts: SortedMap<u64, Vec<WorkerReport>>,
     reports: Reports,
 }
 
@@ -43,11 +43,11 @@ impl Inquiries {
     }
 
     /// Notes a question; its number.
-    fn open(&mut self, client: u64, pool: Option<PoolName>, missing: BTreeSet<u64>) -> u64 {
+    fn open(&mut self, client: u64, pool: Option<PoolName>, missing: SortedSet<u64>) -> u64 {
         self.last += 1;
         self.open.insert(
             self.last,
-            Inquiry { client, pool, missing, parts: BTreeMap::new(), reports: Reports::new() },
+            Inquiry { client, pool, missing, parts: SortedMap::new(), reports: Reports::new() },
         );
         self.last
     }
@@ -56,7 +56,7 @@ impl Inquiries {
     pub fn note_workers(&mut self, number: u64, gateway: u64, workers: Vec<WorkerReport>) {
         if let Some(inquiry) = self.open.get_mut(&number).filter(|inquiry| inquiry.missing.contains(&gateway))
         {
-            inquiry.parts.entry(gateway).or_default().extend(workers);
+            inquiry.parts.or_default(gateway).extend(workers);
         }
     }
 
@@ -66,7 +66,7 @@ impl Inquiries {
         if inquiry.missing.remove(&gateway) {
             report.workers.splice(..0, inquiry.parts.remove(&gateway).unwrap_or_default());
             // During an upgrade a pool has two.
-            inquiry.reports.entry(pool.clone()).or_default().add(report);
+            inquiry.reports.or_default(pool.clone()).add(report);
         }
         inquiry.missing.is_empty()
     }
@@ -140,7 +140,7 @@ mod tests {
     #[test]
     fn a_question_is_answered_when_the_last_gateway_has_spoken() {
         let mut inquiries = Inquiries::default();
-        let number = inquiries.open(7, None, BTreeSet::from([1, 2]));
+        let number = inquiries.open(7, None, SortedSet::from([1, 2]));
         assert!(!inquiries.answer(number, (1, &name("a")), Report::default()));
         assert!(!inquiries.answer(number + 1, (2, &name("b")), Report::default()));
         assert!(inquiries.answer(number, (2, &name("b")), Report { accepted: 9, ..Report::default() }));
@@ -150,7 +150,7 @@ mod tests {
     #[test]
     fn a_pool_with_two_gateways_shows_the_sum_of_both() {
         let mut inquiries = Inquiries::default();
-        let number = inquiries.open(7, None, BTreeSet::from([1, 2]));
+        let number = inquiries.open(7, None, SortedSet::from([1, 2]));
         let report = |accepted| Report { accepted, ..Report::default() };
         assert!(!inquiries.answer(number, (1, &name("a")), report(3)));
         assert!(inquiries.answer(number, (2, &name("a")), report(4)));
@@ -160,7 +160,7 @@ mod tests {
     #[test]
     fn a_long_answer_comes_in_parts() {
         let mut inquiries = Inquiries::default();
-        let number = inquiries.open(7, None, BTreeSet::from([1]));
+        let number = inquiries.open(7, None, SortedSet::from([1]));
         let worker = |slot| WorkerReport {
             slot: SlotId(slot),
             worker: WorkerId(1),
@@ -184,8 +184,8 @@ mod tests {
     #[test]
     fn a_gateway_that_has_ended_is_not_waited_for() {
         let mut inquiries = Inquiries::default();
-        let both = inquiries.open(7, None, BTreeSet::from([1, 2]));
-        let one = inquiries.open(8, Some(name("a")), BTreeSet::from([1]));
+        let both = inquiries.open(7, None, SortedSet::from([1, 2]));
+        let one = inquiries.open(8, Some(name("a")), SortedSet::from([1]));
         assert_eq!(inquiries.give_up(1), [one]);
         assert_eq!(inquiries.give_up(2), [both]);
         assert_eq!(inquiries.give_up(2), Vec::<u64>::new());

@@ -5,7 +5,6 @@
 
 mod written;
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -15,12 +14,13 @@ pub use self::written::Written;
 use crate::config::model::{ListenAddress, Pool, SocketSettings};
 use crate::ids::{Generation, PoolName};
 use crate::os::socket::{Error, Listener};
+use crate::sorted::{SortedMap, SortedSet};
 use crate::systemd::{Inherited, Store};
 
 /// The sockets of every pool.
 #[derive(Debug)]
 pub struct Listeners {
-    pools: BTreeMap<PoolName, Vec<Entry>>,
+    pools: SortedMap<PoolName, Vec<Entry>>,
     inherited: Inherited,
     /// Where sockets outlive us.
     store: Store,
@@ -54,7 +54,7 @@ impl ListenerId {
 struct Entry {
     id: ListenerId,
     listener: Listener,
-    wanted_by: BTreeSet<Generation>,
+    wanted_by: SortedSet<Generation>,
 }
 
 impl Listeners {
@@ -62,7 +62,7 @@ impl Listeners {
     pub fn new(mut inherited: Inherited) -> Listeners {
         let stored = inherited.take_stored();
         Listeners {
-            pools: BTreeMap::new(),
+            pools: SortedMap::new(),
             inherited,
             store: Store::from_environment(),
             stored,
@@ -107,7 +107,7 @@ impl Listeners {
     /// # Errors
     /// As `open`; no socket has been closed that was open before.
     pub fn amend(&mut self, pool: &Pool, generation: Generation) -> Result<(), String> {
-        let before: BTreeSet<ListenerId> = self.of(&pool.name, generation).map(|(id, _)| id).collect();
+        let before: SortedSet<ListenerId> = self.of(&pool.name, generation).map(|(id, _)| id).collect();
         let opened = pool.listen.iter().try_for_each(|address| self.want(pool, generation, address));
         self.release_some(&pool.name, generation, |entry| match opened {
             Ok(()) => !pool.listen.contains(entry.listener.address()),
@@ -117,7 +117,7 @@ impl Listeners {
     }
 
     fn want(&mut self, pool: &Pool, generation: Generation, address: &ListenAddress) -> Result<(), String> {
-        let entries = self.pools.entry(pool.name.clone()).or_default();
+        let entries = self.pools.or_default(pool.name.clone());
         let mut is_open = false;
         for entry in entries.iter_mut().filter(|entry| entry.listener.address() == address) {
             // Someone removed the path: clients no longer reach this socket, so a new one is opened beside it.
@@ -141,10 +141,10 @@ impl Listeners {
                 vec![self.obtain(address, &pool.socket).map_err(|error| error.to_string())?]
             }
         };
-        let entries = self.pools.entry(pool.name.clone()).or_default();
+        let entries = self.pools.or_default(pool.name.clone());
         for listener in listeners {
             self.last.0 += 1;
-            let wanted_by = BTreeSet::from([generation]);
+            let wanted_by = SortedSet::from([generation]);
             entries.push(Entry { id: self.last, listener, wanted_by });
         }
         Ok(())

@@ -6,7 +6,6 @@
 //! as workers need them and takes more trouble over each connection; it has to have begun with that before the first of them
 //! is started, and is alone again when the settings of the last are forgotten.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,10 +17,11 @@ use crate::config::model::{Dispatch, Gateway as Options, Pool};
 use crate::ids::{Generation, PoolName, WorkerId};
 use crate::os::clock;
 use crate::os::socket::Listener;
+use crate::sorted::{SortedMap, SortedSet};
 use crate::supervise::event::Event;
 
 /// Generations whose sockets are open, but whose workers would get in the way of a gateway that has not made room yet.
-pub type Awaited = BTreeMap<PoolName, Generation>;
+pub type Awaited = SortedMap<PoolName, Generation>;
 
 /// Whether workers can be started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,7 +103,7 @@ impl Master {
     }
 
     /// The workers that the pool's gateway has been told of, and no earlier one still has.
-    pub(super) fn workers_with_gateway(&self, pool: &PoolName) -> BTreeSet<WorkerId> {
+    pub(super) fn workers_with_gateway(&self, pool: &PoolName) -> SortedSet<WorkerId> {
         let known = |stage| match stage {
             Stage::Admitted { .. } | Stage::Draining { .. } => true,
             Stage::Starting | Stage::Drained => false,
@@ -116,7 +116,7 @@ impl Master {
     /// A generation is over: one side may be alone again.
     pub(super) fn settle_dispatch(&mut self, pool: &PoolName) {
         if !self.settings.has_gateway(pool) {
-            self.gateways.run_out(pool, Duration::ZERO, BTreeSet::new());
+            self.gateways.run_out(pool, Duration::ZERO, SortedSet::new());
             self.slots.close(pool);
         } else if !self.settings.has_direct(pool) && self.gateways.set_doors(pool, Doors::Own) {
             self.tell_settings(pool);

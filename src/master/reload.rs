@@ -1,6 +1,5 @@
 //! From the configuration to the supervisor: everything is read and checked before anything changes.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::program::Program;
@@ -12,6 +11,7 @@ use crate::ids::{PoolName, Signal, Ticket};
 use crate::os::host::Resident;
 use crate::os::limits;
 use crate::policy::Heed;
+use crate::sorted::SortedSet;
 use crate::supervise::event::{Event, Intake, PoolPlan, Readiness};
 use crate::wire::control::Extent;
 
@@ -20,7 +20,7 @@ use crate::wire::control::Extent;
 pub struct Change {
     config: Config,
     /// `None` is all.
-    scope: Option<BTreeSet<PoolName>>,
+    scope: Option<SortedSet<PoolName>>,
     extent: Extent,
 }
 
@@ -49,7 +49,7 @@ pub fn load(source: &Source) -> Result<Config, Errors> {
 /// What to tell whoever asked, a line for each reason. Nothing has changed then.
 fn prepare(master: &Master, names: &[PoolName], extent: Extent) -> Result<Change, String> {
     let config = load(&master.source).map_err(|errors| errors.to_string())?;
-    let scope: BTreeSet<PoolName> = names.iter().cloned().collect();
+    let scope: SortedSet<PoolName> = names.iter().cloned().collect();
     let is_known = |name: &PoolName| {
         config.pools.contains_key(name) || master.supervisor.pools().any(|view| view.name == *name)
     };

@@ -4,20 +4,20 @@
 
 mod written;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 pub use self::written::Written;
 use crate::config::model::{Dispatch, Pool};
 use crate::ids::{Generation, PoolName};
+use crate::sorted::SortedMap;
 
 /// Settings by pool and generation.
 #[derive(Debug, Default)]
 pub struct Settings {
     /// What the configuration says, for the next generation.
-    newest: BTreeMap<PoolName, Arc<Pool>>,
+    newest: SortedMap<PoolName, Arc<Pool>>,
     /// What the generations that still have workers or sockets were started with.
-    in_force: BTreeMap<(PoolName, Generation), Arc<Pool>>,
+    in_force: SortedMap<(PoolName, Generation), Arc<Pool>>,
 }
 
 /// The settings of a generation that were exchanged.

@@ -22,6 +22,7 @@ use crate::config::model::{ListenAddress, SocketSettings, User};
 use crate::ids::{Generation, Gid, Pid, PoolName, SlotId, Uid, WorkerId};
 use crate::os::socket::Listener;
 use crate::os::users;
+use crate::sorted::SortedMap;
 
 /// Connections that may wait on a slot: as many as the gateway sends to one worker at once, and then some.
 const BACKLOG: u32 = 1024;
@@ -33,7 +34,7 @@ pub struct Slots {
     /// Whom the sockets belong to; `None` is our own user.
     user: Option<User>,
     root: Option<Root>,
-    pools: BTreeMap<PoolName, BTreeMap<SlotId, Slot>>,
+    pools: SortedMap<PoolName, BTreeMap<SlotId, Slot>>,
     uses: u64,
 }
 
@@ -89,7 +90,7 @@ pub struct Taken {
 impl Slots {
     /// None yet; touches no file before the first is needed.
     pub fn new(runtime_dir: &Path, user: Option<User>) -> Slots {
-        Slots { runtime_dir: runtime_dir.to_owned(), user, root: None, pools: BTreeMap::new(), uses: 0 }
+        Slots { runtime_dir: runtime_dir.to_owned(), user, root: None, pools: SortedMap::new(), uses: 0 }
     }
 
     /// Makes the directory of a pool's slots. What a killed fpmd left there is removed.

@@ -1,8 +1,6 @@
 //! The exchange of gateways after an upgrade: a successor for each, workers that go from one to the other, and the end of it
 //! all, of which whoever asked for the upgrade is told.
 
-use std::collections::BTreeMap;
-
 use super::Master;
 use super::gateways::{Condition, World};
 use super::passage::doors_of;
@@ -12,6 +10,7 @@ use super::spawning::Pipe;
 use super::upgrade::{Succession, Upgrade};
 use crate::ids::{PoolName, SlotId, WorkerId};
 use crate::os::clock;
+use crate::sorted::SortedMap;
 use crate::supervise::event::Event;
 use crate::wire::gateway::{Past, ToGateway};
 
@@ -61,11 +60,11 @@ impl Master {
     }
 
     /// These workers were with a gateway that has ended; each with how many requests it is known to have served.
-    pub(super) fn give_orphans(&mut self, pool: &PoolName, workers: &BTreeMap<WorkerId, u64>) {
+    pub(super) fn give_orphans(&mut self, pool: &PoolName, workers: &SortedMap<WorkerId, u64>) {
         let mut places = Vec::new();
         for (slot, _, occupant) in self.slots.of(pool) {
-            let orphan = occupant.and_then(|one| workers.get_key_value(&one.worker));
-            places.extend(orphan.map(|(worker, requests)| (slot, *worker, *requests)));
+            let orphan = occupant.and_then(|one| Some((one.worker, *workers.get(&one.worker)?)));
+            places.extend(orphan.map(|(worker, requests)| (slot, worker, requests)));
         }
         for (slot, worker, requests) in places {
             self.on_released(pool, 0, slot, worker, Past::Orphaned(requests));

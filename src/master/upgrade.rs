@@ -4,7 +4,6 @@
 //! Until the exec has happened nothing has changed, and any refusal leaves everything as it was. What the new program does
 //! then is `take_over`.
 
-use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
@@ -24,6 +23,7 @@ use crate::os::handover::{self, Estate};
 use crate::os::process::{self, Descriptors, EnvironmentBlock, Output, Report, ReportPipe, Spawn};
 use crate::os::signal::Blocked;
 use crate::os::{clock, signal};
+use crate::sorted::SortedSet;
 use crate::supervise::Supervisor;
 use crate::systemd;
 
@@ -67,7 +67,7 @@ pub struct Succession {
     /// The release before.
     pub release: String,
     /// Pools whose new gateway does not serve yet.
-    pub waiting: BTreeSet<PoolName>,
+    pub waiting: SortedSet<PoolName>,
     /// Gateways that could not be exchanged, and why.
     pub failed: Vec<String>,
 }

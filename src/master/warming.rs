@@ -1,17 +1,16 @@
 //! Warm-up requests of new workers: which of them have one under way, so that a gateway that had to be started again sends
 //! it again. How they are sent is the gateway's.
 
-use std::collections::BTreeMap;
-
 use super::Master;
 use crate::config::model::Dispatch;
 use crate::ids::{Generation, PoolName, WorkerId};
 use crate::os::clock;
+use crate::sorted::SortedMap;
 use crate::supervise::event::Event;
 use crate::wire::gateway::ToGateway;
 
 /// Workers that have not answered yet, with their pool and generation.
-pub type Warming = BTreeMap<WorkerId, (PoolName, Generation)>;
+pub type Warming = SortedMap<WorkerId, (PoolName, Generation)>;
 
 impl Master {
     /// Has a new worker's gateway send it its warm-up request.

@@ -19,6 +19,7 @@ use crate::ids::{Moment, Pid, PoolName, WorkerId};
 use crate::log::capture::{Capture, Drained};
 use crate::os::activity::Trail;
 use crate::os::process::{Report, ReportPipe};
+use crate::sorted::SortedMap;
 
 /// Every worker that has not been reaped, and every output pipe that is still open.
 #[derive(Debug, Default)]
@@ -26,7 +27,7 @@ pub struct Workers {
     alive: BTreeMap<WorkerId, Worker>,
     by_pid: HashMap<Pid, WorkerId>,
     outputs: HashMap<Token, Output>,
-    former: BTreeMap<PoolName, VecDeque<Pid>>,
+    former: SortedMap<PoolName, VecDeque<Pid>>,
 }
 
 /// One worker process.
@@ -92,7 +93,7 @@ impl Workers {
     pub fn exited(&mut self, id: WorkerId) -> Option<Worker> {
         let worker = self.alive.remove(&id)?;
         self.by_pid.remove(&worker.pid);
-        let former = self.former.entry(worker.pool.clone()).or_default();
+        let former = self.former.or_default(worker.pool.clone());
         if former.len() == FORMER {
             former.pop_front();
         }

@@ -1,7 +1,6 @@
 //! The machine for `config`: files, users and programs as they are. Looks, and changes nothing. path_resolution(7).
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::{self, File, Metadata};
 use std::io::{self, ErrorKind, Read};
@@ -16,6 +15,7 @@ use crate::ids::Uid;
 use crate::os::aside;
 use crate::os::errno::Cause;
 use crate::os::users::{self, UserError};
+use crate::sorted::SortedMap;
 use crate::wire::place;
 
 /// More than any configuration has; a device or a log file given by mistake ends here.
@@ -36,7 +36,7 @@ pub struct Resident {
 }
 
 /// What the user database said, by name.
-type Answers<T> = RefCell<BTreeMap<String, Result<Option<T>, String>>>;
+type Answers<T> = RefCell<SortedMap<String, Result<Option<T>, String>>>;
 
 impl Resident {
     /// One that knows already what `load` will ask: a child runs it once and brings the answers, all in one go.
@@ -55,7 +55,7 @@ impl Resident {
         name: &str,
         ask: impl FnOnce() -> Result<Option<User>, String>,
     ) -> Result<Option<User>, String> {
-        self.users.borrow_mut().entry(name.to_owned()).or_insert_with(ask).clone()
+        self.users.borrow_mut().or_insert_with(name.to_owned(), ask).clone()
     }
 
     fn group_of(
@@ -63,7 +63,7 @@ impl Resident {
         name: &str,
         ask: impl FnOnce() -> Result<Option<Group>, String>,
     ) -> Result<Option<Group>, String> {
-        self.groups.borrow_mut().entry(name.to_owned()).or_insert_with(ask).clone()
+        self.groups.borrow_mut().or_insert_with(name.to_owned(), ask).clone()
     }
 }
 

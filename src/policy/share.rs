@@ -4,11 +4,10 @@
 //!
 //! When a pool's claim shrinks, pools that were held back ([`super::demand::Limit::ProcessMax`]) have to decide again.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 
 use crate::ids::PoolName;
+use crate::sorted::SortedMap;
 
 /// One pool's part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -30,7 +29,7 @@ impl Claim {
 pub struct Share {
     /// `None` is no limit.
     process_max: Option<u32>,
-    claims: BTreeMap<PoolName, Claim>,
+    claims: SortedMap<PoolName, Claim>,
     /// The sum of what each claim commits.
     committed: u64,
 }
@@ -38,7 +37,7 @@ pub struct Share {
 impl Share {
     /// Of no pools. `process_max` is the setting; `None` without one.
     pub fn new(process_max: Option<u32>) -> Share {
-        Share { process_max, claims: BTreeMap::new(), committed: 0 }
+        Share { process_max, claims: SortedMap::new(), committed: 0 }
     }
 
     /// Another limit, after a reload. Nothing is stopped for it.

@@ -1,11 +1,12 @@
 //! How many processes reloads may have beyond what their pools should have, in all pools together: a host with hundreds of
 //! pools must not have all of its workers twice at once. Pools that find no room get it in the order in which they asked.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
 use crate::ids::PoolName;
+use crate::sorted::SortedMap;
 
 /// `reload_surge`, if the configuration does not say otherwise: 32 workers of php-cgi are about 800 MB.
 pub const DEFAULT: u32 = 32;
@@ -14,14 +15,14 @@ pub const DEFAULT: u32 = 32;
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Surge {
     most: u32,
-    used: BTreeMap<PoolName, u32>,
+    used: SortedMap<PoolName, u32>,
     waiting: VecDeque<PoolName>,
 }
 
 impl Surge {
     /// Nobody has any.
     pub fn new() -> Surge {
-        Surge { most: DEFAULT, used: BTreeMap::new(), waiting: VecDeque::new() }
+        Surge { most: DEFAULT, used: SortedMap::new(), waiting: VecDeque::new() }
     }
 
     /// Another bound from now on, at least 1. Nobody has to give back what it has.

@@ -1,12 +1,11 @@
 //! The whole: hands each event to the pool that it is about, and ends the daemon when every pool has stopped.
 //! Owns the pools and the daemon's own state.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{Moment, Pid, PoolName, Ticket, WorkerId};
 use crate::policy::Share;
+use crate::sorted::{SortedMap, SortedSet};
 use crate::status::snapshot::Activity;
 
 use super::action::Action;
@@ -21,16 +20,16 @@ use super::view::{DaemonState, PoolView};
 /// `Event::Deadline` when [`Supervisor::next_deadline`] has come.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Supervisor {
-    pub(super) pools: BTreeMap<PoolName, Pool>,
+    pub(super) pools: SortedMap<PoolName, Pool>,
     life: Life,
     pub(super) out: Effects,
     /// Who may have how many of the processes that there may be.
     pub(super) share: Share,
     /// Processes of removed pools that are stuck in the kernel.
-    orphans: BTreeSet<WorkerId>,
+    orphans: SortedSet<WorkerId>,
     /// Impossible events that were logged already, by kind.
     #[serde(skip)]
-    pub(super) complaints: BTreeSet<&'static str>,
+    pub(super) complaints: SortedSet<&'static str>,
 }
 
 /// Settings for pools, and what they need.
@@ -63,12 +62,12 @@ impl Supervisor {
     /// Without pools: the first `Event::Configure` brings them. `now` is the daemon's start.
     pub fn new(_now: Moment) -> Supervisor {
         Supervisor {
-            pools: BTreeMap::new(),
+            pools: SortedMap::new(),
             life: Life::Running,
             out: Effects::default(),
             share: Share::default(),
-            orphans: BTreeSet::new(),
-            complaints: BTreeSet::new(),
+            orphans: SortedSet::new(),
+            complaints: SortedSet::new(),
         }
     }
 
@@ -214,7 +213,7 @@ impl Supervisor {
         if self.refuse_while_stopping(ticket) {
             return;
         }
-        let known: BTreeSet<PoolName> =
+        let known: SortedSet<PoolName> =
             removed.into_iter().filter(|name| self.pools.contains_key(name)).collect();
         let parts = plans.len() + amended.len() + known.len();
         if parts == 0 {

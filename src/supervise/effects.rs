@@ -1,13 +1,14 @@
 //! What the decisions of one event add up to: actions in order, tickets and their answers, workers that come and go.
 //! Owns the tickets (one may wait for several pools and gets exactly one answer) and the directory of all workers.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{Pid, PoolName, Ticket, WorkerId};
 
 use crate::policy::Surge;
+use crate::sorted::SortedMap;
 
 use super::action::Action;
 
@@ -36,7 +37,7 @@ pub(super) struct Effects {
     /// Processes that reloads have beyond those that there should be.
     #[serde(default)]
     pub(super) surge: Surge,
-    jobs: BTreeMap<JobId, Job>,
+    jobs: SortedMap<JobId, Job>,
 }
 
 impl Effects {

@@ -2,7 +2,7 @@
 //! Owns the pool's state and settings; how many workers it has is in `staff`, their ends in `ends`, the exchange of
 //! generations in `reload`, the way to its end in `stop`, the clients that wait in `waits`.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -24,6 +24,7 @@ use super::view::Counters;
 use super::waits::Wait;
 use super::worker::{Edition, Worker};
 use crate::policy::agenda::Agenda;
+use crate::sorted::{SortedMap, SortedSet};
 
 /// Where the pool is in its life.
 #[derive(Debug, Serialize, Deserialize)]
@@ -94,7 +95,7 @@ pub(super) struct Pool {
     pub(super) stuck: BTreeMap<WorkerId, Worker>,
     /// Workers that are to be replaced in their turn.
     #[serde(default)]
-    pub(super) worn: BTreeMap<WorkerId, Wear>,
+    pub(super) worn: SortedMap<WorkerId, Wear>,
     pub(super) follow: Follow,
     pub(super) ear: Ear,
     pub(super) hunt: Option<Hunt>,
@@ -112,7 +113,7 @@ pub(super) struct Pool {
     pub(super) first_fill: bool,
     newest: Generation,
     /// Generations whose settings the master keeps for us.
-    pub(super) held: BTreeSet<Generation>,
+    pub(super) held: SortedSet<Generation>,
     /// `Listen` actions that are not answered yet.
     listens: Vec<Generation>,
 }
@@ -130,7 +131,7 @@ impl Pool {
             amendments: VecDeque::new(),
             workers: BTreeMap::new(),
             stuck: BTreeMap::new(),
-            worn: BTreeMap::new(),
+            worn: SortedMap::new(),
             follow: Follow::new(plan.bounds.clone()),
             ear: Ear::default(),
             hunt: None,
@@ -144,7 +145,7 @@ impl Pool {
             said: None,
             first_fill: true,
             newest: generation,
-            held: BTreeSet::from([generation]),
+            held: SortedSet::from([generation]),
             listens: Vec::new(),
             current: Rc::new(Edition { generation, plan }),
         }
@@ -336,7 +337,7 @@ impl Pool {
         if self.held.len() < 2 {
             return;
         }
-        let mut used: BTreeSet<Generation> = self.workers.values().map(Worker::generation).collect();
+        let mut used: SortedSet<Generation> = self.workers.values().map(Worker::generation).collect();
         used.insert(self.current.generation);
         used.extend(self.exchange.as_ref().map(|exchange| exchange.edition().generation));
         for generation in self.held.difference(&used) {

@@ -8,7 +8,6 @@
 //! reason. A later reload before all are ready supersedes the earlier one, whose client is told that it was not done;
 //! after it, both are done in turn.
 
-use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use serde::{Deserialize, Serialize};
@@ -16,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::ids::{Generation, Moment, WorkerId};
 use crate::policy::Failure;
 use crate::policy::backoff::QUICK;
+use crate::sorted::SortedMap;
 
 use super::effects::{Effects, JobId};
 use super::event::PoolPlan;
@@ -244,11 +244,11 @@ impl Pool {
 
     /// Old workers get the times of the new settings: they may have been raised for their sake.
     fn grant_times(&mut self, new: &PoolPlan) {
-        let mut editions: BTreeMap<Generation, Rc<Edition>> = BTreeMap::new();
+        let mut editions: SortedMap<Generation, Rc<Edition>> = SortedMap::new();
         for worker in self.workers.values_mut().filter(|worker| !worker.is_leaving()) {
             let generation = worker.generation();
             let old = &worker.edition.plan;
-            let edition = editions.entry(generation).or_insert_with(|| {
+            let edition = editions.or_insert_with(generation, || {
                 let (stop_timeout, kill_timeout) = (new.stop_timeout, new.kill_timeout);
                 Rc::new(Edition { generation, plan: PoolPlan { stop_timeout, kill_timeout, ..old.clone() } })
             });

@@ -10,8 +10,8 @@ use super::{FakeHost, MAIN, OWN_POOL, POOL, config};
 use crate::ids::Signal;
 
 fn pool(text: &str) -> Pool {
-    let mut pools = config(text).pools;
-    let (_, pool) = pools.pop_first().expect("a pool");
+    let pools = config(text).pools;
+    let (_, pool) = pools.into_iter().next().expect("a pool");
     pool
 }
 

@@ -8,7 +8,7 @@ use super::super::{dump, gateway, load_text};
 use super::{FakeHost, MAIN, OWN_POOL, POOL, config, mistake, mistakes, mistakes_on};
 
 fn pool(text: &str) -> Pool {
-    let (_, pool) = config(text).pools.pop_first().expect("a pool");
+    let (_, pool) = config(text).pools.into_iter().next().expect("a pool");
     pool
 }
 

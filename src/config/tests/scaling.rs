@@ -7,7 +7,7 @@ use super::{POOL, config, mistake, mistakes};
 
 fn pm(lines: &str) -> Pool {
     let text = format!("{POOL}{lines}").replace("max_children = 2", "max_children = 8");
-    let (_, pool) = config(&text).pools.pop_first().expect("a pool");
+    let (_, pool) = config(&text).pools.into_iter().next().expect("a pool");
     pool
 }
 

@@ -1,6 +1,5 @@
 //! The control socket and its clients on their way to a new program: whoever waits for an answer gets it from there.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::net;
@@ -14,6 +13,7 @@ use super::{Access, Client, Control, Stage};
 use crate::event::token::Token;
 use crate::ids::{Gid, Ticket};
 use crate::os::handover::{Estate, Heirloom};
+use crate::sorted::SortedMap;
 use crate::wire::frame::Decoder;
 
 /// The socket and its clients.
@@ -69,7 +69,7 @@ impl Control {
         let mut listener = UnixListener::from_std(net::UnixListener::from(listener));
         registry.register(&mut listener, Token::Control.encode(), Interest::READABLE)?;
         let (path, last_client) = (written.path, written.last_client);
-        let mut control = Control { listener, path, group, clients: BTreeMap::new(), last_client };
+        let mut control = Control { listener, path, group, clients: SortedMap::new(), last_client };
         for WrittenClient { number, stream, access, stage } in written.clients {
             let Ok(stream) = stream.claim() else { continue };
             let mut stream = UnixStream::from_std(net::UnixStream::from(stream));

@@ -1,6 +1,5 @@
 //! The ends of gateways: expected, or not; and what the pool has then.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::process::Process;
@@ -9,6 +8,7 @@ use super::{AT_ONCE, Gateways, State};
 use crate::ids::{ExitStatus, Moment, Pid, PoolName, WorkerId};
 use crate::os::process::{Report as Started, ReportPipe};
 use crate::policy::backoff::{CEILING, PROVEN, next_delay};
+use crate::sorted::SortedMap;
 
 /// What the end of a process was.
 #[derive(Debug, PartialEq, Eq)]
@@ -24,7 +24,7 @@ pub enum End {
         /// Its pool.
         pool: PoolName,
         /// They need another gateway; with the requests that they are known to have served.
-        workers: BTreeMap<WorkerId, u64>,
+        workers: SortedMap<WorkerId, u64>,
     },
     /// It was to be the next one; the one before goes on.
     Heirless {

@@ -2,7 +2,6 @@
 //! both accept on the pool's sockets for a while; then one side runs out: it takes in nobody and serves what it has. What a
 //! gateway has counted waits for the pool's next one.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -11,6 +10,7 @@ use super::succession::Handing;
 use super::telling::check;
 use super::{Gateway, Gateways, State};
 use crate::ids::{PoolName, WorkerId};
+use crate::sorted::SortedSet;
 use crate::wire::gateway::{Load, Report, ToGateway};
 
 /// Whether a gateway accepts on its pool's sockets.
@@ -70,7 +70,7 @@ impl Gateways {
 
     /// The pool has no gateway any more: its process takes in nobody, serves what it has with these workers, what waits for
     /// one within this time, and ends.
-    pub fn run_out(&mut self, pool: &PoolName, within: Duration, workers: BTreeSet<WorkerId>) {
+    pub fn run_out(&mut self, pool: &PoolName, within: Duration, workers: SortedSet<WorkerId>) {
         let Some(gateway) = self.pools.remove(pool) else { return };
         let Gateway { state, successor, undelivered, memory_peak, start_time, .. } = gateway;
         let past = Past { counts: undelivered.counts, memory_peak, start_time: Some(start_time) };
@@ -94,7 +94,7 @@ impl Gateways {
     }
 
     /// The pools that any process serves.
-    pub fn served(&self) -> BTreeSet<PoolName> {
+    pub fn served(&self) -> SortedSet<PoolName> {
         let running_out = self.handing.values().map(|handing| &handing.pool);
         self.pools.keys().chain(running_out).cloned().collect()
     }

@@ -2,7 +2,6 @@
 //! old one hands over: connections at rest, workers that it does not need, counts. Until it has nothing left, the pool has
 //! two: what is said about a worker goes to the one that has it.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use super::passage::Course;
@@ -12,6 +11,7 @@ use super::{Gateway, Gateways, State};
 use crate::ids::{Pid, PoolName, WorkerId};
 use crate::master::cgroups::Cgroups;
 use crate::master::spawning::Pipe;
+use crate::sorted::{SortedMap, SortedSet};
 use crate::wire::gateway::{Load, Report, ToGateway};
 
 /// A gateway that hands over.
@@ -21,7 +21,7 @@ pub(super) struct Handing {
     pub(super) process: Process,
     /// Workers that are with it still. What those had served before that were lent to it, which may end without having
     /// heard of them; 0 for its own.
-    pub(super) workers: BTreeMap<WorkerId, u64>,
+    pub(super) workers: SortedMap<WorkerId, u64>,
     /// What it said last.
     pub(super) load: Load,
     /// Whether its successor was asked for a worker for it.
@@ -63,7 +63,7 @@ impl Gateways {
     }
 
     /// The pool's successor is the gateway from now on; the one before hands over, and these workers are with it.
-    pub fn succeed(&mut self, pool: &PoolName, workers: BTreeSet<WorkerId>) {
+    pub fn succeed(&mut self, pool: &PoolName, workers: SortedSet<WorkerId>) {
         let Some(gateway) = self.pools.get_mut(pool) else { return };
         let Some(successor) = gateway.successor.take() else { return };
         let State::Running(mut process) = std::mem::replace(&mut gateway.state, State::Running(successor))

@@ -1,6 +1,5 @@
 //! Gateways on their way to a new master: their processes, the way to talk to them, their log files.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
@@ -21,16 +20,17 @@ use crate::event::token::Token;
 use crate::ids::{Generation, Moment, Pid, PoolName, WorkerId};
 use crate::os::handover::{Estate, Heirloom};
 use crate::os::socket::Error;
+use crate::sorted::{SortedMap, SortedSet};
 use crate::wire::gateway::{Facts, Load, Report};
 
 /// Every gateway.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Written {
-    pools: BTreeMap<PoolName, WrittenGateway>,
+    pools: SortedMap<PoolName, WrittenGateway>,
     leaving: Vec<WrittenProcess>,
     handing: Vec<WrittenHanding>,
     #[serde(default)]
-    past: BTreeMap<PoolName, Past>,
+    past: SortedMap<PoolName, Past>,
     last: u64,
 }
 
@@ -38,9 +38,9 @@ pub struct Written {
 struct WrittenHanding {
     pool: PoolName,
     process: WrittenProcess,
-    workers: BTreeSet<WorkerId>,
+    workers: SortedSet<WorkerId>,
     #[serde(default)]
-    served: BTreeMap<WorkerId, u64>,
+    served: SortedMap<WorkerId, u64>,
     load: Load,
     asked: bool,
     #[serde(default)]
@@ -86,7 +86,7 @@ impl Gateways {
 
     /// Hands all of them over.
     pub fn bequeath<'a>(&'a self, estate: &mut Estate<'a>) -> Written {
-        let mut pools = BTreeMap::new();
+        let mut pools = SortedMap::new();
         for (pool, gateway) in &self.pools {
             pools.insert(pool.clone(), gateway.bequeath(estate));
         }

@@ -1,19 +1,18 @@
 //! The pools' sockets on their way to a new program.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use serde::{Deserialize, Serialize};
 
 use super::{Entry, ListenerId, Listeners};
 use crate::ids::{Generation, PoolName};
 use crate::os::handover::Estate;
 use crate::os::socket::{Error, Listener, WrittenListener};
+use crate::sorted::{SortedMap, SortedSet};
 use crate::systemd::{Inherited, WrittenSocket};
 
 /// Every socket.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Written {
-    pools: BTreeMap<PoolName, Vec<WrittenEntry>>,
+    pools: SortedMap<PoolName, Vec<WrittenEntry>>,
     inherited: Vec<WrittenSocket>,
     last: ListenerId,
 }
@@ -22,13 +21,13 @@ pub struct Written {
 struct WrittenEntry {
     id: ListenerId,
     listener: WrittenListener,
-    wanted_by: BTreeSet<Generation>,
+    wanted_by: SortedSet<Generation>,
 }
 
 impl Listeners {
     /// Hands all of them over.
     pub fn bequeath<'a>(&'a self, estate: &mut Estate<'a>) -> Written {
-        let mut pools = BTreeMap::new();
+        let mut pools = SortedMap::new();
         for (pool, entries) in &self.pools {
             let entries = entries.iter().map(|entry| WrittenEntry {
                 id: entry.id,
@@ -45,7 +44,7 @@ impl Listeners {
     /// # Errors
     /// One was not handed over.
     pub fn claim(written: Written) -> Result<Listeners, Error> {
-        let mut pools = BTreeMap::new();
+        let mut pools = SortedMap::new();
         for (pool, entries) in written.pools {
             let claim = |WrittenEntry { id, listener, wanted_by }| {
                 Ok(Entry { id, listener: Listener::claim(listener)?, wanted_by })

@@ -1,7 +1,6 @@
 //! Settings on their way to a new program: in the language of the configuration file, which every version reads and fills up
 //! with its own defaults, and with what the user database said, so that nothing has to be asked for them again.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -11,6 +10,7 @@ use crate::config::model::{Config, Global, Pool};
 use crate::config::{self, Errors, Host};
 use crate::ids::{Generation, PoolName};
 use crate::os::host::{Remembered, Resident};
+use crate::sorted::SortedMap;
 
 /// The global settings and those of every generation.
 #[derive(Debug, Serialize, Deserialize)]
@@ -38,9 +38,9 @@ impl Settings {
     /// # Errors
     /// A sentence: a user that they name is another one by now.
     pub fn write(&self, global: &Global) -> Result<Written, String> {
-        let mut pools: BTreeMap<*const Pool, (Arc<Pool>, WrittenPool)> = BTreeMap::new();
+        let mut pools: SortedMap<*const Pool, (Arc<Pool>, WrittenPool)> = SortedMap::new();
         let mut entry = |settings: &Arc<Pool>, generation: Option<Generation>| {
-            let (_, written) = pools.entry(Arc::as_ptr(settings)).or_insert_with(|| {
+            let (_, written) = pools.or_insert_with(Arc::as_ptr(settings), || {
                 let written = WrittenPool {
                     pool: settings.name.clone(),
                     text: text(global, Some(settings)),

@@ -13,13 +13,14 @@ use super::{Occupant, Root, Slot, Slots};
 use crate::config::model::User;
 use crate::ids::{PoolName, SlotId};
 use crate::os::handover::{Estate, Heirloom};
-use crate::os::socket::{Error, Listener, WrittenListener};
+use crate::os::socket::{Listener, WrittenListener};
+use crate::sorted::SortedMap;
 
 /// The slots of every pool.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Written {
     root: Option<WrittenRoot>,
-    pools: BTreeMap<PoolName, Vec<WrittenSlot>>,
+    pools: SortedMap<PoolName, Vec<WrittenSlot>>,
     uses: u64,
 }
 
@@ -40,7 +41,7 @@ struct WrittenSlot {
 impl Slots {
     /// Hands all of them over.
     pub fn bequeath<'a>(&'a self, estate: &mut Estate<'a>) -> Written {
-        let mut pools = BTreeMap::new();
+        let mut pools = SortedMap::new();
         for (pool, slots) in &self.pools {
             let slots = slots.iter().map(|(id, slot)| WrittenSlot {
                 id: *id,
@@ -61,13 +62,14 @@ impl Slots {
     /// # Errors
     /// A sentence: one was not handed over.
     pub fn claim(runtime_dir: &Path, user: Option<User>, written: Written) -> Result<Slots, String> {
-        let mut pools = BTreeMap::new();
+        let mut pools = SortedMap::new();
         for (pool, slots) in written.pools {
-            let claim = |WrittenSlot { id, listener, occupant, last_used }| {
-                Ok((id, Slot { listener: Listener::claim(listener)?, occupant, last_used }))
-            };
-            let slots: Result<_, Error> = slots.into_iter().map(claim).collect();
-            pools.insert(pool, slots.map_err(|error| error.to_string())?);
+            let mut claimed = BTreeMap::new();
+            for WrittenSlot { id, listener, occupant, last_used } in slots {
+                let listener = Listener::claim(listener).map_err(|error| error.to_string())?;
+                claimed.insert(id, Slot { listener, occupant, last_used });
+            }
+            pools.insert(pool, claimed);
         }
         let root = written.root.map(Root::claim).transpose()?;
         Ok(Slots { runtime_dir: runtime_dir.to_owned(), user, root, pools, uses: written.uses })

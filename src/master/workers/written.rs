@@ -1,6 +1,6 @@
 //! Workers and their output on their way to a new program. Workers whose start is not over stay behind: the caller waits.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::os::fd::AsFd;
 
 use mio::Registry;
@@ -15,13 +15,14 @@ use crate::master::seats::Seat;
 use crate::os::activity::Trail;
 use crate::os::handover::{Estate, Heirloom};
 use crate::os::socket::Error;
+use crate::sorted::SortedMap;
 
 /// Every worker and every open output pipe.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Written<C = Capture> {
     alive: Vec<WrittenWorker>,
     outputs: Vec<WrittenOutput<C>>,
-    former: BTreeMap<PoolName, VecDeque<Pid>>,
+    former: SortedMap<PoolName, VecDeque<Pid>>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]

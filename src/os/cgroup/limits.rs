@@ -4,7 +4,6 @@
 //! A group has a controller's files only if its parent hands the controller down, and the kernel lets a parent do that
 //! only while no process is in the parent itself. So fpmd goes into a group of its own before, and back at its end.
 
-use std::collections::BTreeSet;
 use std::fmt;
 use std::fs;
 use std::io;
@@ -15,6 +14,7 @@ use nix::errno::Errno;
 use super::{CgroupError, Delegated, Group, own_name};
 use crate::config::model::Resources;
 use crate::ids::WorkerId;
+use crate::sorted::SortedSet;
 
 /// What hands out one kind of resource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -79,9 +79,9 @@ impl Delegated {
     ///
     /// # Errors
     /// The kernel refused: EBUSY if processes that are not ours are in fpmd's own group.
-    pub fn hand_down(&self, wanted: &BTreeSet<Controller>) -> Result<BTreeSet<Controller>, CgroupError> {
+    pub fn hand_down(&self, wanted: &SortedSet<Controller>) -> Result<SortedSet<Controller>, CgroupError> {
         let available = self.controllers("cgroup.controllers")?;
-        let possible: BTreeSet<Controller> = wanted.intersection(&available).copied().collect();
+        let possible: SortedSet<Controller> = wanted.intersection(&available).copied().collect();
         let enabled = self.controllers("cgroup.subtree_control")?;
         let fresh: Vec<Controller> = possible.difference(&enabled).copied().collect();
         if fresh.is_empty() {
@@ -99,7 +99,7 @@ impl Delegated {
         Ok(possible)
     }
 
-    fn controllers(&self, file: &str) -> Result<BTreeSet<Controller>, CgroupError> {
+    fn controllers(&self, file: &str) -> Result<SortedSet<Controller>, CgroupError> {
         let path = self.path.join(file);
         let text = fs::read_to_string(&path).map_err(|error| CgroupError::new("read", path, error))?;
         Ok(text.split_ascii_whitespace().filter_map(Controller::parse).collect())

@@ -1,10 +1,10 @@
 //! An environment as `execve(2)` takes it. Which names it has is decided by the caller.
 
-use std::collections::BTreeMap;
 use std::ffi::{CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
 
 use super::SpawnError;
+use crate::sorted::SortedMap;
 
 /// The whole environment of a process: each name once, in the order of names.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -18,7 +18,7 @@ impl EnvironmentBlock {
     pub fn new<N: AsRef<OsStr>, V: AsRef<OsStr>>(
         pairs: impl IntoIterator<Item = (N, V)>,
     ) -> Result<EnvironmentBlock, SpawnError> {
-        let mut entries = BTreeMap::new();
+        let mut entries = SortedMap::new();
         for (name, value) in pairs {
             let name = name.as_ref().as_bytes();
             entries.insert(name.to_vec(), entry(name, value.as_ref())?);
