@@ -43,7 +43,7 @@ impl Gateway {
         for met in 0..crowd {
             let Some(open) = self.doors.get(door).filter(|_| self.phase == Phase::Serving) else { return };
             let tcp = open.tcp;
-            match self.reserve.fill().and_then(|()| open.accept()) {
+            match self.reserve.fill(self.doors.len()).and_then(|()| open.accept()) {
                 Ok(stream) => self.welcome(stream, tcp, buffer),
                 Err(Errno::EAGAIN) => return self.expect_crowd(door, met),
                 Err(errno @ (Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM)) => {

@@ -45,6 +45,8 @@ pub enum ChannelError {
     System(Errno),
     /// A packet was too long.
     Cut,
+    /// We may not have as many descriptors as came with an order that cannot do without.
+    Short,
     /// A packet is no message.
     Malformed(serde_json::Error),
 }
@@ -54,6 +56,7 @@ impl fmt::Display for ChannelError {
         match self {
             ChannelError::System(errno) => write!(f, "cannot talk to fpmd: {}", Cause(*errno)),
             ChannelError::Cut => write!(f, "cannot talk to fpmd: a message exceeds {MAX_PACKET} bytes"),
+            ChannelError::Short => f.write_str("cannot take what fpmd hands over: no descriptor is left"),
             ChannelError::Malformed(error) => write!(f, "cannot understand fpmd: {error}"),
         }
     }
@@ -71,6 +74,11 @@ impl Channel {
         Ok(Channel { fd, buffer: vec![0; MAX_PACKET] })
     }
 
+    /// Whether the next order has descriptors beside it.
+    pub fn brings_descriptors(&self) -> bool {
+        fdpass::brings_descriptors(self.fd.as_fd())
+    }
+
     /// The next order.
     ///
     /// # Errors
@@ -81,7 +89,12 @@ impl Channel {
             Ok(received) if received.length == 0 => Ok(Incoming::End),
             Ok(received) => {
                 let order = serde_json::from_slice(&self.buffer[..received.length]);
-                Ok(Incoming::Order(Box::new(order.map_err(ChannelError::Malformed)?), received.descriptors))
+                let order: ToGateway = order.map_err(ChannelError::Malformed)?;
+                // Some clients are better than none.
+                if received.lacks_descriptors && order != ToGateway::Clients {
+                    return Err(ChannelError::Short);
+                }
+                Ok(Incoming::Order(Box::new(order), received.descriptors))
             }
             Err(Errno::EAGAIN | Errno::EINTR) => Ok(Incoming::Nothing),
             Err(Errno::ECONNRESET) => Ok(Incoming::End),

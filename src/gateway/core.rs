@@ -261,7 +261,7 @@ impl Gateway {
             settings,
         };
         gateway.read_networks();
-        let _ = gateway.reserve.fill(); // or when the first client comes
+        let _ = gateway.reserve.fill(0); // or when the first client comes
         gateway
     }
 

@@ -1,11 +1,13 @@
 //! Descriptors held back from clients: without them, clients that wait for a worker could take all there are, and none would
-//! be left for the connection to a worker, which ends their wait. EMFILE and ENFILE of accept(2) and socket(2).
+//! be left for the connection to a worker, which ends their wait, nor for what the master hands over. EMFILE and ENFILE of
+//! accept(2) and socket(2).
 
 use std::os::unix::net::UnixDatagram;
 
 use nix::errno::Errno;
 
-/// So many workers can be reached at once, however many clients there are.
+/// So many workers can be reached at once, however many clients there are. Two new log files, opened and duplicated, take
+/// half of them.
 const SIZE: usize = 8;
 
 /// Descriptors that mean nothing but their numbers.
@@ -13,12 +15,12 @@ const SIZE: usize = 8;
 pub struct Reserve(Vec<UnixDatagram>);
 
 impl Reserve {
-    /// Takes back what was given away.
+    /// Takes back what was given away; enough to hand over this many listening sockets, too.
     ///
     /// # Errors
     /// `EMFILE` or `ENFILE`: there are not enough for it, and so none for clients.
-    pub fn fill(&mut self) -> Result<(), Errno> {
-        while self.0.len() < SIZE {
+    pub fn fill(&mut self, listeners: usize) -> Result<(), Errno> {
+        while self.0.len() < SIZE + listeners {
             match UnixDatagram::unbound() {
                 Ok(placeholder) => self.0.push(placeholder),
                 Err(error) => match error.raw_os_error().map(Errno::from_raw) {
@@ -35,6 +37,11 @@ impl Reserve {
     pub fn release(&mut self) -> bool {
         self.0.pop().is_some()
     }
+
+    /// Frees all of them.
+    pub fn release_all(&mut self) {
+        self.0.clear();
+    }
 }
 
 #[cfg(test)]
@@ -45,9 +52,11 @@ mod tests {
     fn what_is_released_can_be_taken_back() {
         let mut reserve = Reserve::default();
         assert!(!reserve.release());
-        reserve.fill().unwrap();
+        reserve.fill(0).unwrap();
         assert_eq!((0..20).filter(|_| reserve.release()).count(), SIZE);
-        reserve.fill().unwrap();
-        assert_eq!(reserve.0.len(), SIZE);
+        reserve.fill(3).unwrap();
+        assert_eq!(reserve.0.len(), SIZE + 3);
+        reserve.release_all();
+        assert!(!reserve.release());
     }
 }

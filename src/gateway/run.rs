@@ -149,6 +149,10 @@ impl Server {
 
     fn listen_to_master(&mut self, poll: &Poll) -> Result<Turn, ChannelError> {
         loop {
+            // Clients may have taken all there are but these.
+            if let Some(gateway) = self.gateway.as_mut().filter(|_| self.channel.brings_descriptors()) {
+                gateway.reserve.release_all();
+            }
             let (order, descriptors) = match self.channel.receive()? {
                 Incoming::Order(order, descriptors) => (*order, descriptors),
                 Incoming::Nothing => return Ok(Turn::More),

@@ -58,6 +58,7 @@ impl Gateway {
 
     /// Takes connections over from another gateway.
     pub(super) fn take_over_clients(&mut self, connections: Vec<OwnedFd>) {
+        let mut taken = Vec::new();
         for connection in connections {
             let stream = Stream::from(connection);
             let tcp = stream.is_tcp();
@@ -66,6 +67,12 @@ impl Gateway {
             self.watch_client(key, Interest::Read);
             // What has come meanwhile raises no edge.
             self.again.push(Token::Client(key));
+            taken.push(key);
+        }
+        // A connection to a worker is worth more than one on which nothing is asked for.
+        while self.reserve.fill(self.doors.len()).is_err() {
+            let Some(key) = taken.pop() else { return };
+            self.clients.remove(key);
         }
     }
 

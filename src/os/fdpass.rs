@@ -2,13 +2,13 @@
 //! What the packets say is `wire`'s. Nothing here waits, unless the caller made its end blocking.
 
 use std::io::{IoSlice, IoSliceMut};
+use std::mem;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::slice;
 
-use nix::cmsg_space;
 use nix::errno::Errno;
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg, sendmsg,
-    socketpair,
+    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, recvmsg, sendmsg, socketpair,
 };
 
 /// The most descriptors beside one packet: SCM_MAX_FD of the kernel.
@@ -21,9 +21,16 @@ pub struct Received {
     pub length: usize,
     /// Its descriptors, close-on-exec.
     pub descriptors: Vec<OwnedFd>,
-    /// Whether the packet, or its descriptors, were longer than there was room for.
+    /// Whether the packet was longer than there was room for.
     pub cut: bool,
+    /// Whether some of its descriptors are missing: this process may not have so many, or they were too many.
+    pub lacks_descriptors: bool,
 }
+
+/// Room for them beside a packet, in words.
+// SAFETY: computes a length from a number.
+const CONTROL: usize =
+    unsafe { libc::CMSG_SPACE((MAX_DESCRIPTORS * size_of::<RawFd>()) as u32) as usize } / 8 + 1;
 
 /// A connected pair, close-on-exec, blocking.
 ///
@@ -45,24 +52,65 @@ pub fn send(socket: BorrowedFd<'_>, packet: &[u8], descriptors: &[BorrowedFd<'_>
     sendmsg::<()>(socket.as_raw_fd(), &[IoSlice::new(packet)], control, flags, None).map(|_| ())
 }
 
-/// Receives the next packet into `buffer`.
+/// Whether the next packet has descriptors beside it; it stays where it is. False where there is none yet.
+pub fn brings_descriptors(socket: BorrowedFd<'_>) -> bool {
+    let mut byte = [0];
+    let mut parts = [IoSliceMut::new(&mut byte)];
+    let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
+    // Without room for them none is made, and the kernel says that there would have been some.
+    let seen = recvmsg::<()>(socket.as_raw_fd(), &mut parts, None, flags);
+    seen.is_ok_and(|message| message.flags.contains(MsgFlags::MSG_CTRUNC))
+}
+
+/// Receives the next packet into `buffer`. Where this process may not have all of its descriptors, it gets as many as it may.
 ///
 /// # Errors
 /// `EAGAIN` where a non-blocking socket has none, `ECONNRESET` where the peer left without reading all of ours.
 pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<Received, Errno> {
-    let mut space = cmsg_space!([RawFd; MAX_DESCRIPTORS]);
-    let mut parts = [IoSliceMut::new(buffer)];
-    let flags = MsgFlags::MSG_CMSG_CLOEXEC;
-    let message = recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(&mut space), flags)?;
-    let mut descriptors = Vec::new();
-    for control in message.cmsgs()? {
-        if let ControlMessageOwned::ScmRights(raw) = control {
-            // SAFETY: the kernel has just made these descriptors for us, and nobody else knows their numbers.
-            descriptors.extend(raw.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }));
+    let mut control = [0u64; CONTROL];
+    let mut part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+    // SAFETY: all bytes zero are a valid msghdr: it holds numbers, and pointers that may be null.
+    let mut message: libc::msghdr = unsafe { mem::zeroed() };
+    (message.msg_iov, message.msg_iovlen) = (&raw mut part, 1);
+    message.msg_control = control.as_mut_ptr().cast();
+    message.msg_controllen = size_of_val(&control) as _;
+    // Not by nix, which gives back no descriptor of a packet that lacks one, so that those that came stay open for ever.
+    // SAFETY: everything that `message` points to is live and as long as it says.
+    let length = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, libc::MSG_CMSG_CLOEXEC) };
+    let length = Errno::result(length)?;
+    Ok(Received {
+        length: usize::try_from(length).unwrap_or(0),
+        descriptors: descriptors(&message),
+        cut: message.msg_flags & libc::MSG_TRUNC != 0,
+        lacks_descriptors: message.msg_flags & libc::MSG_CTRUNC != 0,
+    })
+}
+
+/// The descriptors beside a packet that the kernel has just written to `message`. To be called once.
+fn descriptors(message: &libc::msghdr) -> Vec<OwnedFd> {
+    let mut owned = Vec::new();
+    // SAFETY: the kernel has set the control part's length, and has written headers up to there.
+    let mut next = unsafe { libc::CMSG_FIRSTHDR(message) };
+    // SAFETY: it points to a header inside the control part, or is null.
+    while let Some(header) = unsafe { next.as_ref() } {
+        if (header.cmsg_level, header.cmsg_type) == (libc::SOL_SOCKET, libc::SCM_RIGHTS) {
+            // SAFETY: computes a length from a number.
+            let head = unsafe { libc::CMSG_LEN(0) } as usize;
+            #[allow(clippy::unnecessary_cast, reason = "its type is the C library's choice")]
+            let length = (header.cmsg_len as usize).saturating_sub(head);
+            // SAFETY: computes where the content of this header begins.
+            let content = unsafe { libc::CMSG_DATA(next) };
+            // SAFETY: the content is so long, and nobody writes to it.
+            let content = unsafe { slice::from_raw_parts(content, length) };
+            for raw in content.as_chunks().0 {
+                // SAFETY: the kernel has just made this descriptor for us, and nobody else knows its number.
+                owned.push(unsafe { OwnedFd::from_raw_fd(RawFd::from_ne_bytes(*raw)) });
+            }
         }
+        // SAFETY: as for the first one.
+        next = unsafe { libc::CMSG_NXTHDR(message, next) };
     }
-    let cut = message.flags.intersects(MsgFlags::MSG_TRUNC | MsgFlags::MSG_CTRUNC);
-    Ok(Received { length: message.bytes, descriptors, cut })
+    owned
 }
 
 #[cfg(test)]
@@ -100,5 +148,20 @@ mod tests {
         assert!(received.cut);
         drop(theirs);
         assert_eq!(send(ours.as_fd(), b"x", &[]), Err(Errno::EPIPE));
+    }
+
+    #[test]
+    fn it_is_known_beforehand_whether_a_packet_brings_descriptors() {
+        let (ours, theirs) = pair().unwrap();
+        assert!(!brings_descriptors(theirs.as_fd()), "nothing has come");
+        send(ours.as_fd(), b"one", &[]).unwrap();
+        send(ours.as_fd(), b"second", &[ours.as_fd(), theirs.as_fd()]).unwrap();
+        let mut buffer = [0; 16];
+        for (expected, length) in [(0, 3), (2, 6)] {
+            assert_eq!(brings_descriptors(theirs.as_fd()), expected > 0);
+            let received = receive(theirs.as_fd(), &mut buffer).unwrap();
+            assert_eq!((received.length, received.descriptors.len()), (length, expected));
+            assert!(!received.cut && !received.lacks_descriptors);
+        }
     }
 }

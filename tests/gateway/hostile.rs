@@ -1,10 +1,13 @@
 //! Peers that send anything at all: the gateway neither ends nor stops serving the others.
 
+use std::fs::File;
 use std::io::{Read, Write};
-use std::os::unix::net::UnixStream;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::Duration;
 
 use fpmd::fcgi::body::Connection;
+use fpmd::wire::gateway::{Settings, ToGateway};
 
 use crate::peer::{Reader, Visit, ask, echo, get, post, request};
 use crate::stage::{Stage, settings};
@@ -126,15 +129,74 @@ fn a_crowd_of_idle_connections_costs_nothing_and_a_shortage_of_descriptors_passe
     assert!(status("VmRSS") - before < 1024, "kB for 400 idle connections");
 
     // No more descriptors than there are: who comes now waits.
-    let limit = std::process::Command::new("prlimit")
-        .args([format!("--pid={}", stage.pid()), "--nofile=412:412".into()])
-        .status();
-    if !limit.is_ok_and(|status| status.success()) {
-        return eprintln!("prlimit is not installed or may not be used: left out");
+    if !limit_descriptors(&stage, 412) {
+        return;
     }
     let more: Vec<UnixStream> = (0..20).map(|_| stage.connect()).collect();
     stage.logged("cannot accept connections for a moment");
     drop(more);
     drop(crowd);
     assert_eq!(ask(stage.connect(), &get("/after"), b"").body(), b"/after ");
+}
+
+/// Allows the gateway so many descriptors; false where that cannot be done.
+fn limit_descriptors(stage: &Stage, most: u32) -> bool {
+    let limit = std::process::Command::new("prlimit")
+        .args([format!("--pid={}", stage.pid()), format!("--nofile={most}:{most}")])
+        .status();
+    let is_done = limit.is_ok_and(|status| status.success());
+    if !is_done {
+        eprintln!("prlimit is not installed or may not be used: left out");
+    }
+    is_done
+}
+
+#[test]
+fn what_the_master_hands_over_finds_room_while_clients_have_all_descriptors() {
+    let mut stage = Stage::new(&settings());
+    let slot = stage.slot();
+    echo(stage.listener(slot));
+    stage.claim(slot, 1);
+    let crowd: Vec<UnixStream> = (0..100).map(|_| stage.connect()).collect();
+    stage.until("full", |report| report.connections == 100);
+    if !limit_descriptors(&stage, 125) {
+        return;
+    }
+    let more: Vec<UnixStream> = (0..40).map(|_| stage.connect()).collect();
+    stage.logged("cannot accept connections for a moment");
+
+    let files = ["access.log", "slow.log"].map(|name| File::create(stage.directory.join(name)).unwrap());
+    let logs = [files[0].as_fd(), files[1].as_fd()];
+    stage.hand(&ToGateway::Logs { has_access_log: true, has_slowlog: true }, &logs);
+    let address = stage.directory.join("new.sock");
+    let listener = UnixListener::bind(&address).unwrap();
+    let with_logs = Settings { has_access_log: true, has_slowlog: true, ..settings() };
+    stage.configure(&with_logs, &[&[listener.as_fd()], &logs[..]].concat());
+    drop(more);
+    drop(crowd);
+    let stream = UnixStream::connect(&address).unwrap();
+    assert_eq!(ask(stream, &get("/after"), b"").body(), b"/after ");
+    stage.until("written", |report| report.answered == 1);
+    assert!(!std::fs::read(stage.directory.join("access.log")).unwrap().is_empty());
+}
+
+#[test]
+fn of_clients_of_another_gateway_as_many_are_taken_as_there_is_room_for() {
+    let mut stage = Stage::new(&settings());
+    let slot = stage.slot();
+    echo(stage.listener(slot));
+    stage.claim(slot, 1);
+    if !limit_descriptors(&stage, 40) {
+        return;
+    }
+    let (ours, theirs): (Vec<UnixStream>, Vec<UnixStream>) =
+        (0..60).map(|_| UnixStream::pair().unwrap()).unzip();
+    theirs.iter().for_each(|stream| stream.set_nonblocking(true).unwrap());
+    let descriptors: Vec<BorrowedFd<'_>> = theirs.iter().map(AsFd::as_fd).collect();
+    stage.hand(&ToGateway::Clients, &descriptors);
+    let report = stage.report();
+    assert!((5..60).contains(&report.connections), "{report:?}");
+    // The worker can be reached.
+    let first = ours[0].try_clone().unwrap();
+    assert_eq!(ask(first, &get("/first"), b"").body(), b"/first ");
 }

@@ -137,7 +137,9 @@ impl Channel {
             let packet = &self.buffer[..received.length];
             let message: FromGateway =
                 serde_json::from_slice(packet).map_err(|error| Fault::Nonsense(error.to_string()))?;
-            if !received.descriptors.is_empty() && message != FromGateway::Clients {
+            if (received.lacks_descriptors || !received.descriptors.is_empty())
+                && message != FromGateway::Clients
+            {
                 return Err(Fault::Nonsense("it has descriptors beside it".to_owned()));
             }
             return Ok(Some((message, received.descriptors)));
