@@ -108,6 +108,8 @@ impl Gateway {
         if let Some(client) = self.clients.get_mut(request.client) {
             client.active.remove(at);
         }
+        // It may have had to wait for this one, and may have others.
+        self.resume_client(request.client);
     }
 
     /// The request is over.

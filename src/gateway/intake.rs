@@ -286,8 +286,9 @@ impl Gateway {
         let streams = request.passage == Passage::Streaming || self.settings.request_buffer == 0;
         match request.stage {
             Stage::Body if streams || request.is_complete() => self.submit(at),
-            Stage::Running(upstream) if streams => self.pump(upstream),
-            Stage::Params | Stage::Body | Stage::Queued | Stage::Running(_) | Stage::Answered => {}
+            // Whatever settings are now: it was given to its worker before it was complete.
+            Stage::Running(upstream) => self.pump(upstream),
+            Stage::Params | Stage::Body | Stage::Queued | Stage::Answered => {}
         }
     }
 

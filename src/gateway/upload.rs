@@ -99,6 +99,11 @@ fn refill(upstream: &mut Upstream, request: &mut Request, chunk: &mut [u8]) -> s
     upstream.out.clear();
     upstream.out_at = 0;
     let passage = request.passage;
+    if upstream.upload == Upload::Refused && passage == Passage::Streaming {
+        // Nobody will ever want it, and its client goes on sending.
+        request.stdin.spool.clear();
+        request.data.spool.clear();
+    }
     if let Upload::Stdin(at) = upstream.upload {
         let (at, ended) =
             next(&mut upstream.out, RecordType::Stdin, (&mut request.stdin, at, passage), chunk)?;

@@ -1,16 +1,19 @@
 //! Workers that fail, stall or misbehave, clients that are slow: nothing is lost that can be saved, and nobody is held up.
 
 use std::io::{Read, Write};
+use std::net::Shutdown;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixListener;
 use std::time::{Duration, Instant};
 
 use fpmd::fcgi::body::Connection;
 use fpmd::fcgi::encode;
-use fpmd::fcgi::record::{RecordType, RequestId};
+use fpmd::fcgi::record::{Header, RecordType, RequestId};
 use fpmd::ids::SlotId;
-use fpmd::wire::gateway::{FromGateway, TakenBack, ToGateway};
+use fpmd::wire::gateway::{FromGateway, Settings, TakenBack, ToGateway};
 
 use crate::peer::{Reader, Visit, ask, echo, get, post, request};
-use crate::stage::{Stage, settings};
+use crate::stage::{PATIENCE, Stage, settings};
 
 /// A worker that closes its first connection after reading the request, and answers from then on.
 fn fails_once(stage: &mut Stage) {
@@ -356,4 +359,84 @@ fn what_a_worker_that_has_gone_had_not_accepted_is_given_to_another() {
     assert_eq!(Reader::new(client).answer(1).body(), b"/ body");
     let report = stage.report();
     assert_eq!((report.taken_back, report.retried, report.broken), (1, 0, 0));
+}
+
+/// BEGIN and PARAMS of a POST, without its body.
+fn head(connection: Connection, length: &str) -> Vec<u8> {
+    const END_OF_BODY: usize = 8;
+    let mut bytes = request(1, connection, &post("/x", length), b"");
+    bytes.truncate(bytes.len() - END_OF_BODY);
+    bytes
+}
+
+fn stdin(content: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    encode::stream(&mut bytes, RecordType::Stdin, RequestId(1), content);
+    bytes
+}
+
+#[test]
+fn a_request_that_streams_goes_on_when_bodies_are_buffered_from_now_on() {
+    let mut stage = Stage::new(&Settings { request_buffer: 0, ..settings() });
+    let (_, listener) = stage.seat();
+    let mut stream = stage.connect();
+    stream.write_all(&head(Connection::Close, "5")).unwrap();
+    let mut visit = Visit::accept(&listener);
+    visit.head().unwrap();
+    let other = UnixListener::bind(stage.directory.join("other.sock")).unwrap();
+    stage.configure(&settings(), &[other.as_fd()]);
+    stream.write_all(&stdin(b"hello")).unwrap();
+    let mut end = Vec::new();
+    encode::end_stream(&mut end, RecordType::Stdin, RequestId(1));
+    stream.write_all(&end).unwrap();
+    let mut body = Vec::new();
+    visit.stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    visit.stream_into(RecordType::Stdin, &mut body).expect("the body comes to its end");
+    assert_eq!(body, b"hello");
+}
+
+#[test]
+fn a_client_that_had_to_wait_is_heard_again_when_its_request_is_over() {
+    const WINDOW: usize = 256 * 1024;
+    let mut stage = Stage::new(&Settings { request_buffer: 0, ..settings() });
+    let mut stream = stage.connect();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut bytes = head(Connection::Keep, "1000000");
+    bytes.extend(stdin(&vec![b'x'; WINDOW]));
+    stream.write_all(&bytes).unwrap();
+    // It was heard before each of these questions was.
+    stage.until("queued", |report| report.load.queued == 1);
+    stage.report();
+    // What is too much, and the end of it, in one piece.
+    let abort = Header { kind: RecordType::AbortRequest, request: RequestId(1), content: 0, padding: 0 };
+    stream.write_all(&[&stdin(b"too much")[..], &abort.encode()].concat()).unwrap();
+    let mut reader = Reader::new(stream.try_clone().unwrap());
+    assert!(reader.answer(1).end.is_some());
+    let mut question = Vec::new();
+    let names: [(&[u8], &[u8]); 1] = [(b"FCGI_MPXS_CONNS", b"")];
+    encode::values(&mut question, RecordType::GetValues, names).unwrap();
+    stream.write_all(&question).unwrap();
+    assert_eq!(reader.record().unwrap().unwrap().kind, RecordType::GetValuesResult);
+}
+
+#[test]
+fn a_body_that_its_worker_refuses_is_not_kept() {
+    const MOST: u64 = 16 * 1024;
+    let mut stage = Stage::without_files(&Settings { request_buffer: 0, ..settings() });
+    let (_, listener) = stage.seat();
+    let mut stream = stage.connect();
+    stream.set_write_timeout(Some(PATIENCE)).unwrap();
+    stream.write_all(&head(Connection::Close, "60000000")).unwrap();
+    let mut visit = Visit::accept(&listener);
+    visit.head().unwrap();
+    visit.stream.shutdown(Shutdown::Read).unwrap();
+    let before = stage.resident();
+    let piece = stdin(&[b'x'; 60_000]);
+    for _ in 0..1000 {
+        stream.write_all(&piece).unwrap();
+    }
+    let more = stage.resident().saturating_sub(before);
+    assert!(more < MOST, "{more} kB for 60 MB that nobody wants");
+    visit.reply(b"Status: 200\r\n\r\nwell");
+    assert_eq!(Reader::new(stream).answer(1).body(), b"well");
 }

@@ -294,6 +294,13 @@ impl Stage {
         self.gateway.id()
     }
 
+    /// Its resident memory, kB.
+    pub fn resident(&self) -> u64 {
+        let text = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = text.lines().find(|line| line.starts_with("VmRSS")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    }
+
     /// The master ends.
     pub fn leave(&mut self) {
         let (other, _) = fdpass::pair().unwrap();
