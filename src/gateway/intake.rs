@@ -336,12 +336,10 @@ impl Gateway {
         self.message = message;
     }
 
-    /// Reads on from a client that had to wait.
+    /// Reads on from a client that had to wait, unless it has to wait until it has read itself.
     pub(super) fn resume_client(&mut self, key: Key) {
-        let Some(client) = self.clients.get_mut(key).filter(|client| client.reading == Reading::Paused)
-        else {
-            return;
-        };
+        let waits = |client: &&mut Client| client.reading == Reading::Paused && !client.out.is_overfull();
+        let Some(client) = self.clients.get_mut(key).filter(waits) else { return };
         client.reading = Reading::Open;
         client.heard = self.now;
         // Registering tells at once what is there, which an edge from before the pause would not.

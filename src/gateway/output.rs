@@ -56,6 +56,10 @@ impl Gateway {
         let kept = client.out.push(rest, &bounds);
         if kept.is_err() {
             client.out.force(rest);
+            // What it asks for before it has read would need ever more memory.
+            if client.reading == Reading::Open {
+                client.reading = Reading::Paused;
+            }
         }
         self.watch_client(key, Interest::Both);
         if kept.is_err() { Emitted::Full } else { Emitted::Taken }
@@ -73,6 +77,7 @@ impl Gateway {
                 client.out_at = 0;
                 self.watch_client(key, Interest::Read);
                 self.unpause(key);
+                self.resume_client(key);
                 return self.settle(key);
             }
             match send_waiting(client, &mut self.chunk) {

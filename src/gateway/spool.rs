@@ -66,6 +66,11 @@ impl Spool {
         self.tail.extend_from_slice(bytes);
     }
 
+    /// Whether it has more than its bounds allow.
+    pub fn is_overfull(&self) -> bool {
+        !self.tail.is_empty()
+    }
+
     /// How many bytes there are.
     pub fn len(&self) -> u64 {
         self.memory.len() as u64 + self.filed + self.tail.len() as u64

@@ -7,6 +7,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::Duration;
 
 use fpmd::fcgi::body::Connection;
+use fpmd::fcgi::record::{Header, RecordType, RequestId};
 use fpmd::wire::gateway::{Settings, ToGateway};
 
 use crate::peer::{Reader, Visit, ask, echo, get, post, request};
@@ -118,15 +119,10 @@ fn a_crowd_of_idle_connections_costs_nothing_and_a_shortage_of_descriptors_passe
     echo(stage.listener(slot));
     stage.claim(slot, 1);
     assert_eq!(ask(stage.connect(), &get("/before"), b"").body(), b"/before ");
-    let status = |what: &str| {
-        let text = std::fs::read_to_string(format!("/proc/{}/status", stage.pid())).unwrap();
-        let line = text.lines().find(|line| line.starts_with(what)).unwrap().to_owned();
-        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap()
-    };
-    let before = status("VmRSS");
+    let before = stage.resident();
     let crowd: Vec<UnixStream> = (0..400).map(|_| stage.connect()).collect();
     assert_eq!(ask(stage.connect(), &get("/among"), b"").body(), b"/among ");
-    assert!(status("VmRSS") - before < 1024, "kB for 400 idle connections");
+    assert!(stage.resident() - before < 1024, "kB for 400 idle connections");
 
     // No more descriptors than there are: who comes now waits.
     if !limit_descriptors(&stage, 412) {
@@ -199,4 +195,31 @@ fn of_clients_of_another_gateway_as_many_are_taken_as_there_is_room_for() {
     // The worker can be reached.
     let first = ours[0].try_clone().unwrap();
     assert_eq!(ask(first, &get("/first"), b"").body(), b"/first ");
+}
+
+#[test]
+fn a_client_that_asks_and_does_not_read_is_not_heard_until_it_does() {
+    const MOST: usize = 16 * 1024 * 1024;
+    let stage = Stage::without_files(&settings());
+    let mut stream = stage.connect();
+    // Of an unknown type, each answered by as much and a body.
+    let question = Header { kind: RecordType::Other(77), request: RequestId(0), content: 0, padding: 0 };
+    let questions = question.encode().repeat(32 * 1024);
+    stream.set_write_timeout(Some(Duration::from_secs(1))).unwrap();
+    let mut sent = 0;
+    while let Ok(count) = stream.write(&questions[sent % questions.len()..]) {
+        sent += count;
+        assert!(sent < MOST, "all of them were heard");
+    }
+    // The rest of one that was cut.
+    let rest = sent.next_multiple_of(question.encode().len()) - sent;
+    let mut writer = stream.try_clone().unwrap();
+    let last = questions[sent % questions.len()..][..rest].to_vec();
+    writer.set_write_timeout(None).unwrap();
+    let writing = std::thread::spawn(move || writer.write_all(&last));
+    let mut reader = Reader::new(stream);
+    for _ in 0..(sent + rest) / question.encode().len() {
+        assert_eq!(reader.record().unwrap().unwrap().kind, RecordType::UnknownType);
+    }
+    writing.join().unwrap().unwrap();
 }
