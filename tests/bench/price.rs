@@ -153,7 +153,7 @@ fn the_master_sleeps() {
     fpmd.finish();
 }
 
-/// Waits, without a sleep, until the master has `count` children that run another program than fpmd.
+/// Waits, without a sleep, until the master has `count` children that run a program that is not ours.
 fn wait_executing(master: i32, count: usize, but: &[i32]) -> Vec<i32> {
     let deadline = Instant::now() + Duration::from_secs(20);
     let path = format!("/proc/{master}/task/{master}/children");
@@ -162,7 +162,8 @@ fn wait_executing(master: i32, count: usize, but: &[i32]) -> Vec<i32> {
         let children = text.split_whitespace().filter_map(|word| word.parse::<i32>().ok());
         let runs = |pid: &i32| {
             let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-            !name.is_empty() && name.trim() != "fpmd" && process::is_alive(*pid)
+            // A gateway is no worker, and a child that has not executed yet is still called fpmd.
+            !name.is_empty() && !name.starts_with("fpmd") && process::is_alive(*pid)
         };
         let found: Vec<i32> = children.filter(|pid| !but.contains(pid)).filter(runs).collect();
         if found.len() >= count {
