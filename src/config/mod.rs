@@ -34,4 +34,5 @@ pub use dump::dump;
 pub use error::{Cause, Error, Errors, Place};
 pub use host::Host;
 pub use model::Config;
+pub use nearest::nearest;
 pub use resolve::{load, load_text};

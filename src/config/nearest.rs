@@ -41,7 +41,7 @@ pub(super) fn distance(a: &str, b: &str) -> usize {
 
 /// The nearest of `names`, if it is near: at most a third of the name is wrong, and at least one mistake is allowed;
 /// or the name is the beginning of it, four characters at least. The first of several wins.
-pub(super) fn nearest<'a>(name: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub fn nearest<'a>(name: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let length = name.chars().count();
     if length > LONGEST {
         return None;

@@ -3,6 +3,7 @@
 use super::Master;
 use super::control::Access;
 use super::inquiries::Reports;
+use crate::config::nearest;
 use crate::ids::{Pid, PoolName, Ticket};
 use crate::os::clock;
 use crate::status::snapshot::{PoolSnapshot, Snapshot};
@@ -104,13 +105,30 @@ impl Master {
     }
 
     fn refuse_unknown(&self, pool: &PoolName) -> Option<String> {
-        let names: Vec<String> = self.supervisor.pools().map(|view| view.name.to_string()).collect();
-        if names.iter().any(|name| name == pool.as_str()) {
+        let views: Vec<_> = self.supervisor.pools().collect();
+        let mut names = views.iter().map(|view| view.name.as_str());
+        if names.any(|name| name == pool.as_str()) {
             return None;
         }
-        let known = if names.is_empty() { "there is none".to_owned() } else { names.join(", ") };
-        Some(format!("no pool is named '{pool}'; pools: {known}"))
+        Some(unknown(pool, views.iter().map(|view| view.name.as_str())))
     }
+}
+
+/// So many pools are named by a sentence; more are for `fpmctl list`.
+const NAMED: usize = 16;
+
+/// Says that there is no such pool, and which there are.
+pub(super) fn unknown<'a>(pool: &PoolName, names: impl Iterator<Item = &'a str>) -> String {
+    let names: Vec<&str> = names.collect();
+    let known = match names.len() {
+        0 => "pools: there is none".to_owned(),
+        1..=NAMED => format!("pools: {}", names.join(", ")),
+        count => {
+            let near = nearest(pool.as_str(), names).map(|near| format!("did you mean '{near}'? "));
+            format!("{}`fpmctl list` names all {count}", near.unwrap_or_default())
+        }
+    };
+    format!("no pool is named '{pool}'; {known}")
 }
 
 /// Healthy is: every pool that was asked for runs and has a worker, or needs none before a request comes.
@@ -131,5 +149,24 @@ fn health(snapshot: &Snapshot) -> Reply {
         Reply::Done(format!("healthy: pools {}, workers {workers}", snapshot.pools.len()))
     } else {
         Reply::Refused(complaints.join("\n"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_few_pools_are_named_and_many_are_counted() {
+        let pool = |name: &str| PoolName::new(name).unwrap();
+        assert_eq!(unknown(&pool("x"), [].into_iter()), "no pool is named 'x'; pools: there is none");
+        assert_eq!(unknown(&pool("x"), ["www", "api"].into_iter()), "no pool is named 'x'; pools: www, api");
+        let many: Vec<String> = (100..500).map(|number| format!("site{number}")).collect();
+        let of = |name: &str| unknown(&pool(name), many.iter().map(String::as_str));
+        assert_eq!(
+            of("site1234"),
+            "no pool is named 'site1234'; did you mean 'site123'? `fpmctl list` names all 400"
+        );
+        assert_eq!(of("www"), "no pool is named 'www'; `fpmctl list` names all 400");
     }
 }

@@ -116,9 +116,9 @@ impl Gateways {
         Gateways { user, pools, leaving, handing, past: SortedMap::new(), last: 0 }
     }
 
-    /// Whether this process is a gateway.
-    pub fn is_ours(&self, pid: Pid) -> bool {
-        self.processes().any(|process| process.pid == pid)
+    /// The processes of all.
+    pub fn pids(&self) -> impl Iterator<Item = Pid> {
+        self.processes().map(|process| process.pid)
     }
 
     /// Whether any process is left.

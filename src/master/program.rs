@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::config::model::Pool;
+use crate::ids::PoolName;
 use crate::os::aside;
+use crate::sorted::SortedMap;
 
 /// The files that the words of a command name, as they were at one moment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,7 +42,21 @@ impl Program {
     /// be found out in time.
     pub fn of(pool: &Pool) -> Option<Program> {
         // A look at a file may hang on a network.
-        aside::ask(|| Program(pool.command.iter().map(|word| identity(pool, word)).collect())).ok()
+        aside::ask(|| Program::look(pool)).ok()
+    }
+
+    /// Those of many pools, by a single question. Pools of which it cannot be found out in time are missing.
+    pub fn of_all(pools: &[&Pool]) -> SortedMap<PoolName, Program> {
+        let named = |pool: &&Pool| (pool.name.clone(), Program::look(pool));
+        let asked = aside::ask(|| pools.iter().map(named).collect());
+        // Where one of them hangs the others are asked for without it.
+        asked.unwrap_or_else(|_| {
+            pools.iter().filter_map(|pool| Some((pool.name.clone(), Program::of(pool)?))).collect()
+        })
+    }
+
+    fn look(pool: &Pool) -> Program {
+        Program(pool.command.iter().map(|word| identity(pool, word)).collect())
     }
 }
 
@@ -99,5 +115,15 @@ mod tests {
         fs::write(dir.join("new"), "three").unwrap();
         fs::rename(dir.join("new"), &script).unwrap();
         assert_ne!(written, absolute());
+    }
+
+    #[test]
+    fn the_programs_of_many_pools_are_those_of_each() {
+        let of = |name: &str, program: &str| Pool { command: vec![program.to_owned()], ..pool(name) };
+        let pools = [of("a", "/bin/sh"), of("b", "/dev/null/x"), of("c", "/bin/cat")];
+        let found = Program::of_all(&pools.each_ref());
+        let each = |pool: &Pool| (pool.name.clone(), Program::of(pool).unwrap());
+        assert_eq!(found, pools.iter().map(each).collect());
+        assert!(found.values().map(|program| program.0[0].is_some()).eq([true, false, true]));
     }
 }

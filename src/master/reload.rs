@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use super::program::Program;
 use super::source::Source;
-use super::{Master, globals};
+use super::{Master, commands, globals};
 use crate::config::model::{Config, Dispatch, KnownWorker, Pool};
 use crate::config::{self, Errors, Host, changes};
 use crate::ids::{PoolName, Signal, Ticket};
 use crate::os::host::Resident;
 use crate::os::limits;
 use crate::policy::Heed;
-use crate::sorted::SortedSet;
+use crate::sorted::{SortedMap, SortedSet};
 use crate::supervise::event::{Event, Intake, PoolPlan, Readiness};
 use crate::wire::control::Extent;
 
@@ -54,8 +54,7 @@ fn prepare(master: &Master, names: &[PoolName], extent: Extent) -> Result<Change
         config.pools.contains_key(name) || master.supervisor.pools().any(|view| view.name == *name)
     };
     if let Some(unknown) = scope.iter().find(|name| !is_known(name)) {
-        let known: Vec<&str> = config.pools.keys().map(PoolName::as_str).collect();
-        return Err(format!("no pool is named '{unknown}'; pools: {}", known.join(", ")));
+        return Err(commands::unknown(unknown, config.pools.keys().map(PoolName::as_str)));
     }
     let scope = (!scope.is_empty()).then_some(scope);
     if scope.is_none() {
@@ -89,10 +88,16 @@ pub fn adopt(master: &mut Master, change: Change, ticket: Option<Ticket>) -> Res
         master.settings.withdraw(name);
     }
     let kill_timeout = master.global.process_control_timeout;
+    let programs = match extent {
+        Extent::Every => SortedMap::default(),
+        Extent::Changed => {
+            Program::of_all(&config.pools.values().filter(|pool| in_scope(&pool.name)).collect::<Vec<_>>())
+        }
+    };
     let (mut plans, mut amended, mut unchanged) = (Vec::new(), Vec::new(), 0);
     for (_, pool) in config.pools.into_iter().filter(|(name, _)| in_scope(name)) {
         let plan = plan(&pool, kill_timeout);
-        match need(master, &pool, extent) {
+        match need(master, &pool, extent, programs.get(&pool.name)) {
             Need::Nothing if !is_all_amended => {
                 unchanged += 1;
                 continue;
@@ -140,7 +145,8 @@ enum Need {
     Workers,
 }
 
-fn need(master: &Master, new: &Pool, extent: Extent) -> Need {
+/// What a pool needs whose command is made of these files now.
+fn need(master: &Master, new: &Pool, extent: Extent, program: Option<&Program>) -> Need {
     let name = &new.name;
     let (Some(old), Some(generation)) = (master.settings.current(name), master.settings.generation(name))
     else {
@@ -150,7 +156,7 @@ fn need(master: &Master, new: &Pool, extent: Extent) -> Need {
         (Extent::Every, _) | (Extent::Changed, changes::Change::Generation(_)) => Need::Workers,
         (Extent::Changed, change) => {
             let started_from = master.programs.get(&(name.clone(), generation));
-            let is_same = started_from.is_none() || Program::of(new).as_ref() == started_from;
+            let is_same = started_from.is_none() || program == started_from;
             match change {
                 _ if !is_same => Need::Workers,
                 changes::Change::None => Need::Nothing,

@@ -78,6 +78,11 @@ impl Workers {
         self.by_pid.get(&pid).copied()
     }
 
+    /// The processes of all.
+    pub fn pids(&self) -> impl Iterator<Item = Pid> {
+        self.by_pid.keys().copied()
+    }
+
     /// The pool's workers with their processes.
     pub fn named(&self, pool: &PoolName) -> impl Iterator<Item = (WorkerId, Pid)> {
         let alive = self.alive.iter().filter(move |(_, worker)| worker.pool == *pool);

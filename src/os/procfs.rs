@@ -227,22 +227,15 @@ pub fn threads(pid: Pid, mut each: impl FnMut(Pid)) -> Result<(), Error> {
     })
 }
 
-/// Calls `each` with every child that one thread of the process started. Says nothing of children where the kernel does
-/// not list them (CONFIG_PROC_CHILDREN).
+/// Calls `each` with every child that one thread of the process started.
 ///
 /// # Errors
-/// See [`Error`], but never [`Error::Gone`].
+/// See [`Error`]; [`Error::Gone`] also where the kernel does not list children (CONFIG_PROC_CHILDREN).
 pub fn children(pid: Pid, thread: Pid, mut each: impl FnMut(Pid)) -> Result<(), Error> {
-    match fs::read_to_string(format!("/proc/{pid}/task/{thread}/children")) {
-        Ok(text) => {
-            text.split_ascii_whitespace().filter_map(|word| Pid::new(word.parse().ok()?)).for_each(&mut each);
-            Ok(())
-        }
-        Err(error) => match failed(pid, &error) {
-            Error::Gone => Ok(()),
-            error => Err(error),
-        },
-    }
+    let text = fs::read_to_string(format!("/proc/{pid}/task/{thread}/children"))
+        .map_err(|error| failed(pid, &error))?;
+    text.split_ascii_whitespace().filter_map(|word| Pid::new(word.parse().ok()?)).for_each(&mut each);
+    Ok(())
 }
 
 /// Calls `each` with every descriptor that is a socket: its number and the socket's inode.

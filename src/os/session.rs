@@ -128,6 +128,19 @@ pub fn kill_strays(
     Ok(killed.cloned().collect())
 }
 
+/// Whether we may have children besides the `known` ones: orphans that became ours. Where it is false there are no leftovers
+/// and no strays, and no need to look at every process of the machine. True, too, where the kernel does not tell.
+pub fn may_have_other_children(known: &HashSet<Pid>) -> bool {
+    let Some(own) = own_pid() else { return true };
+    let mut is_any_other = false;
+    // Only we can take somebody off that list, by reaping, so that none is missed while it is read.
+    let listed = procfs::threads(own, |thread| {
+        let listed = procfs::children(own, thread, |child| is_any_other |= !known.contains(&child));
+        is_any_other |= listed.is_err();
+    });
+    is_any_other || listed.is_err()
+}
+
 /// Our children now, with session and start time.
 ///
 /// # Errors
@@ -220,6 +233,31 @@ mod tests {
         });
         assert_eq!((found.session, found.group, found.zombie), (Some(sleeper.pid), Some(sleeper.pid), false));
         assert_eq!(found.parent, own_pid());
+    }
+
+    #[test]
+    fn a_child_that_is_not_known_is_noticed() {
+        let text = output(&role("os::session::tests::role_parent"));
+        assert_eq!(said(&text), ["none: false", "known: false", "another: true", "an orphan: true"]);
+    }
+
+    #[test]
+    #[ignore = "a role of another test"]
+    fn role_parent() {
+        if !playing() {
+            return;
+        }
+        wait::set_subreaper().expect("any kernel of this century");
+        say(format_args!("none: {}", may_have_other_children(&HashSet::new())));
+        let mut child = Running::start(&shell("sleep 1000 & echo $!; exec sleep 1000"));
+        let orphan = Pid::new(child.line().parse().expect("a number")).expect("a pid");
+        let known = HashSet::from([child.pid]);
+        say(format_args!("known: {}", may_have_other_children(&known)));
+        say(format_args!("another: {}", may_have_other_children(&HashSet::from([orphan]))));
+        signal::send(child.pid, Signal::KILL).expect("it is ours");
+        child.end();
+        say(format_args!("an orphan: {}", may_have_other_children(&known)));
+        signal::send(orphan, Signal::KILL).expect("it is ours");
     }
 
     #[test]

@@ -13,8 +13,8 @@ use std::rc::Rc;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{Generation, Moment, WorkerId};
-use crate::policy::Failure;
 use crate::policy::backoff::QUICK;
+use crate::policy::{Failure, Mode, Wear};
 use crate::sorted::SortedMap;
 
 use super::effects::{Effects, JobId};
@@ -295,6 +295,7 @@ impl Pool {
 
     fn switch(&mut self, now: Moment, out: &mut Effects) {
         self.prove(out);
+        let was_at_rest = self.is_at_rest();
         let Some(exchange) = self.exchange.take() else { return };
         match self.passage(&exchange) {
             Passage::None => {}
@@ -319,6 +320,9 @@ impl Pool {
         let old = self.others_than(generation);
         let total = old.len();
         self.drain_all(now, &old, out);
+        if was_at_rest && self.bounds().mode == Mode::Ondemand {
+            self.dismiss_proof(now, out);
+        }
         out.log(
             log::Level::Info,
             format!(
@@ -330,6 +334,29 @@ impl Pool {
             self.waits.push(Wait::OldGone { job, before: generation, total });
             self.announce(now, out);
         }
+    }
+
+    /// Whether no worker serves and no request waits for one.
+    fn is_at_rest(&self) -> bool {
+        let tally = self.tally();
+        tally.in_service == 0 && tally.retiring == 0 && self.follow.load.queued == 0
+    }
+
+    /// The worker that has shown that the new settings work goes at once where there is nothing for it to do: a reload of
+    /// hundreds of such pools would have a worker of each at the same time.
+    fn dismiss_proof(&mut self, now: Moment, out: &mut Effects) {
+        let serving: Vec<WorkerId> = self
+            .workers
+            .values()
+            .filter(|worker| matches!(worker.duty, Duty::Serving))
+            .map(|worker| worker.id)
+            .collect();
+        for id in &serving {
+            if let Some(worker) = self.workers.get_mut(id) {
+                worker.wear = Some(Wear::Idle);
+            }
+        }
+        self.drain_all(now, &serving, out);
     }
 
     /// The workers of every other generation.
