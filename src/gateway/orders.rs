@@ -14,6 +14,7 @@ use super::seam::LogFiles;
 use super::slab::Key;
 use super::slot::{Last, Slot, State, Worker};
 use crate::ids::{Moment, SlotId, WorkerId};
+use crate::os::clock::WallTime;
 use crate::os::stream::{inode, prepare_listener, prepare_shared_listener};
 use crate::wire::gateway::{Company, FromGateway, Past, Settings, ToGateway, VERSION, WORKERS_AT_ONCE};
 
@@ -23,8 +24,8 @@ impl Gateway {
         match order {
             ToGateway::Settings(settings) => self.configure(*settings, descriptors),
             ToGateway::Slot { slot, path } => self.open_slot(slot, PathBuf::from(path)),
-            ToGateway::Worker { slot, worker, pid, generation, past } => {
-                self.start_worker(WorkerName { slot, worker, pid, generation }, past);
+            ToGateway::Worker { slot, worker, pid, generation, started, past } => {
+                self.start_worker(WorkerName { slot, worker, pid, generation }, started, past);
             }
             ToGateway::Warm { slot, worker, path, root } => self.warm(slot, worker, &path, &root),
             ToGateway::HandOver => self.hand_over(),
@@ -138,8 +139,10 @@ impl Gateway {
         }
     }
 
-    fn start_worker(&mut self, name: WorkerName, past: Past) {
+    fn start_worker(&mut self, name: WorkerName, started: Option<Moment>, past: Past) {
         let Some(key) = self.places.get(&name.slot).copied() else { return };
+        let since = started.unwrap_or(self.now);
+        let age = self.now.since(since).as_secs();
         let wear = self.next_wear();
         self.stamp += 1;
         let Some(slot) = self.slots.get_mut(key) else { return };
@@ -150,8 +153,8 @@ impl Gateway {
             state: State::Serving,
             served: u64::from(slot.active) + past.requests(),
             wear,
-            since: self.now,
-            start: self.wall,
+            since,
+            start: WallTime { seconds: self.wall.seconds.saturating_sub_unsigned(age), ..self.wall },
             freed: self.stamp,
             answered: self.now,
             weighed: (Moment(Duration::ZERO), Told::No),

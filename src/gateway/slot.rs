@@ -64,7 +64,7 @@ pub struct Worker {
     pub served: u64,
     /// How many it is given; 0 is any number.
     pub wear: u64,
-    /// When the gateway heard of it.
+    /// When it was started, or at least when the gateway heard of it.
     pub since: Moment,
     /// The same on the wall clock.
     pub start: WallTime,

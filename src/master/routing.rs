@@ -9,7 +9,7 @@ use super::gateways::{Condition, End, PATIENCE, Role, Said, World, facts};
 use super::passage::doors_of;
 use super::run::Timer;
 use super::seats::Seat;
-use super::slots::Stage;
+use super::slots::{Occupant, Stage};
 use super::spawning::Pipe;
 use crate::event;
 use crate::event::token::Token;
@@ -88,8 +88,8 @@ impl Master {
         let Some((pool, slot, pid)) = self.on_slot(id) else { return };
         let Some(occupant) = self.slots.occupant(&pool, slot).copied() else { return };
         self.slots.set_stage(&pool, slot, id, Stage::Admitted { pid });
-        let (generation, past) = (occupant.generation, Past::Unknown);
-        let message = ToGateway::Worker { slot, worker: id, pid, generation, past };
+        let Occupant { generation, started, .. } = occupant;
+        let message = ToGateway::Worker { slot, worker: id, pid, generation, started, past: Past::Unknown };
         self.gateways.tell(&pool, &message);
     }
 

@@ -19,9 +19,9 @@ use serde::{Deserialize, Serialize};
 
 pub use self::written::Written;
 use crate::config::model::{ListenAddress, SocketSettings, User};
-use crate::ids::{Generation, Gid, Pid, PoolName, SlotId, Uid, WorkerId};
+use crate::ids::{Generation, Gid, Moment, Pid, PoolName, SlotId, Uid, WorkerId};
 use crate::os::socket::Listener;
-use crate::os::users;
+use crate::os::{clock, errno, users};
 use crate::sorted::SortedMap;
 
 /// Connections that may wait on a slot: as many as the gateway sends to one worker at once, and then some.
@@ -61,6 +61,9 @@ pub struct Occupant {
     pub worker: WorkerId,
     /// The settings that it has.
     pub generation: Generation,
+    /// When it got its place; nothing of one that an fpmd started which did not note it.
+    #[serde(default)]
+    pub started: Option<Moment>,
     /// What the gateway knows of it.
     pub stage: Stage,
 }
@@ -107,7 +110,8 @@ impl Slots {
         };
         self.check_reachable(&root)?;
         let directory = root.join(pool.as_str());
-        let failed = |what: &str, error| format!("cannot {what} '{}': {error}", directory.display());
+        let failed =
+            |what: &str, error| format!("cannot {what} '{}': {}", directory.display(), errno::said(&error));
         // Nobody but us makes anything here: it is what an attempt left that failed half way.
         let _ = fs::remove_dir_all(&directory);
         make_directory(&directory, 0o700).map_err(|error| failed("create directory", error))?;
@@ -123,8 +127,9 @@ impl Slots {
     /// holds it any more.
     fn open_root(&mut self) -> Result<PathBuf, String> {
         let directory = &self.runtime_dir;
-        make_directory(directory, 0o755)
-            .map_err(|error| format!("cannot create directory '{}': {error}", directory.display()))?;
+        make_directory(directory, 0o755).map_err(|error| {
+            format!("cannot create directory '{}': {}", directory.display(), errno::said(&error))
+        })?;
         for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
             if entry.file_name().to_str().is_some_and(|name| name.starts_with("slots-"))
                 && let Ok(Some(_ours)) = lock(&entry.path())
@@ -171,7 +176,8 @@ impl Slots {
         generation: Generation,
         worker: WorkerId,
     ) -> Result<Taken, String> {
-        let occupant = Occupant { worker, generation, stage: Stage::Starting };
+        let started = Some(clock::monotonic());
+        let occupant = Occupant { worker, generation, started, stage: Stage::Starting };
         let slots = self.pools.get_mut(pool).ok_or("it has no slots")?;
         let free = slots.iter_mut().filter(|(_, slot)| slot.occupant.is_none());
         let best = free.max_by_key(|(_, slot)| (slot.listener.has_pending(), slot.last_used));

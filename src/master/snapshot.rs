@@ -129,6 +129,7 @@ impl Master {
         });
         let workers = workers.collect();
         let method = match (report, self.settings.has_direct(&view.name)) {
+            (None, _) if view.state == PoolState::Stopped => NOBODY,
             (None, _) => NO_ANSWER,
             (Some(_), false) => EXACT,
             (Some(_), true) => IN_PART,
@@ -145,6 +146,9 @@ const IN_PART: &str = "exact, by the gateway, of its workers; others are seen fr
 const NO_GATEWAY: &str = "its gateway keeps ending; the log says how";
 /// And where it does not say so in time.
 const NO_ANSWER: &str = "unknown: the gateway does not answer";
+
+/// And where there is nobody to tell, or to be told about.
+const NOBODY: &str = "";
 
 /// A pool's workers at one moment.
 struct Seen {

@@ -43,7 +43,7 @@ use crate::os::activity::Observer;
 use crate::os::daemon::{self, Role};
 use crate::os::host::Machine;
 use crate::os::limits::OriginalLimit;
-use crate::os::{clock, handover, limits, signal, users, wait};
+use crate::os::{clock, errno, handover, limits, signal, users, wait};
 use crate::supervise::Supervisor;
 use crate::systemd::{self, Inherited, Notifier};
 
@@ -130,7 +130,7 @@ impl fmt::Display for Failure {
             Failure::PidFile(error) => error.fmt(f),
             Failure::Inherited(error) => error.fmt(f),
             Failure::Sentence(text) => f.write_str(text),
-            Failure::System(what, error) => write!(f, "cannot {what}: {error}"),
+            Failure::System(what, error) => write!(f, "cannot {what}: {}", errno::said(error)),
             Failure::Background(Some(_)) => Ok(()),
             Failure::Background(None) => {
                 f.write_str("cannot start in the background: the daemon died at its start")
@@ -323,7 +323,7 @@ fn bring_up(
         farewell: Farewell::NotYet,
         failure: None,
         started: now,
-        own_path: handover::own_path().map_err(system("find our own program"))?,
+        own_path: handover::own_path().map_err(system("find our own program (is /proc mounted?)"))?,
         upgrade: Upgrade::None,
     };
     ::log::info!("fpmd is running, pid {}", std::process::id());

@@ -5,7 +5,7 @@ use super::Master;
 use super::gateways::{Condition, World};
 use super::passage::doors_of;
 use super::run::Timer;
-use super::slots::Stage;
+use super::slots::{Occupant, Stage};
 use super::spawning::Pipe;
 use super::upgrade::{Succession, Upgrade};
 use crate::ids::{PoolName, SlotId, WorkerId};
@@ -52,7 +52,8 @@ impl Master {
             // It has ended meanwhile.
             return self.gateways.miss_worker(pool, number, worker);
         };
-        let message = ToGateway::Worker { slot, worker, pid, generation: occupant.generation, past };
+        let Occupant { generation, started, .. } = occupant;
+        let message = ToGateway::Worker { slot, worker, pid, generation, started, past };
         self.gateways.move_worker(pool, number, (worker, past.requests()), &message);
         if drains {
             self.gateways.tell_keeper(pool, worker, &ToGateway::Drain { slot, worker });

@@ -19,6 +19,13 @@ impl fmt::Display for Cause {
     }
 }
 
+/// What an error says, in `strerror(3)`'s words where they are the system's.
+pub fn said(error: &io::Error) -> String {
+    error
+        .raw_os_error()
+        .map_or_else(|| error.to_string(), |number| Cause(Errno::from_raw(number)).to_string())
+}
+
 impl From<Errno> for Cause {
     fn from(errno: Errno) -> Cause {
         Cause(errno)
@@ -41,6 +48,8 @@ mod tests {
         assert_eq!(Cause(Errno::EAGAIN).to_string(), "Resource temporarily unavailable");
         assert_eq!(Cause(Errno::ENOENT).to_string(), "No such file or directory");
         let missing = std::fs::read("/nonexistent").expect_err("it does not exist");
+        assert_eq!(said(&missing), "No such file or directory");
+        assert_eq!(said(&io::Error::other("nobody answers")), "nobody answers");
         assert_eq!(Cause::from(missing).0, Errno::ENOENT);
     }
 }

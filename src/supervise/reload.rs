@@ -288,7 +288,8 @@ impl Pool {
     }
 
     fn abort_exchange(&mut self, now: Moment, reason: &str, out: &mut Effects) {
-        let reason = format!("{reason}; its old workers stay in service");
+        let what = if self.tally().ready > 0 { "workers stay in service" } else { "settings stay in force" };
+        let reason = format!("{reason}; its old {what}");
         out.log(log::Level::Error, format!("cannot reload pool {}: {reason}", self.name));
         self.cancel_exchange(now, &reason, out);
     }

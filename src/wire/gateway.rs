@@ -52,6 +52,9 @@ pub enum ToGateway {
         pid: Pid,
         /// The settings that it was started with; requests go to the newest generation that has an idle worker.
         generation: Generation,
+        /// When it was started; it is new if nothing is said.
+        #[serde(default)]
+        started: Option<Moment>,
         /// What it has been through.
         #[serde(default)]
         past: Past,

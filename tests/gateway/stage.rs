@@ -260,6 +260,7 @@ impl Stage {
             worker,
             pid: Pid::new(pid as i32).unwrap(),
             generation: Generation(generation),
+            started: None,
             past: Past::Unknown,
         });
         worker

@@ -7,7 +7,9 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use fpmd::fcgi::body::Connection;
-use fpmd::wire::gateway::{Facts, Settings, ToGateway};
+use fpmd::ids::{Generation, Moment, Pid, SlotId, WorkerId};
+use fpmd::os::clock;
+use fpmd::wire::gateway::{Facts, Past, Settings, ToGateway};
 use serde_json::{Value, json};
 
 use crate::peer::{Reader, Visit, ask, echo, get, request};
@@ -215,4 +217,23 @@ fn a_page_is_found_by_the_script_name_alone_and_head_has_no_body() {
         "a page that is switched off is a request"
     );
     assert_eq!(stage.report().refused_late, 1);
+}
+
+#[test]
+fn a_worker_that_was_there_before_its_gateway_is_as_old_as_it_is() {
+    let mut stage = Stage::new(&with_pages());
+    let slot = stage.slot();
+    let half = clock::monotonic().0 / 2;
+    stage.say(&ToGateway::Worker {
+        slot: SlotId(slot as u32),
+        worker: WorkerId(1),
+        pid: Pid::new(std::process::id() as i32).unwrap(),
+        generation: Generation(1),
+        started: Some(Moment(half)),
+        past: Past::Unknown,
+    });
+    stage.until("a worker", |report| report.workers.len() == 1);
+    let seen: Value = serde_json::from_str(&page(&stage, "json&full")).unwrap();
+    let age = seen["processes"][0]["start since"].as_u64().unwrap();
+    assert!((half.as_secs()..half.as_secs() + 60).contains(&age), "{age} of {half:?}");
 }

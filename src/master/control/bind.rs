@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use mio::net::UnixListener;
 
 use crate::ids::Gid;
-use crate::os::users;
+use crate::os::{errno, users};
 
 /// Why the control socket cannot be opened.
 #[derive(Debug)]
@@ -50,7 +50,7 @@ impl fmt::Display for ControlError {
                 path.display()
             ),
             ControlError::Failed { what, path, cause } => {
-                write!(f, "cannot {what} '{}': {cause}", path.display())
+                write!(f, "cannot {what} '{}': {}", path.display(), errno::said(cause))
             }
             ControlError::NotASocket(path) => write!(
                 f,

@@ -9,7 +9,7 @@ use super::settings::Logs;
 use super::{Doors, Gateways, Role, State, settings};
 use crate::config::model::Dispatch;
 use crate::ids::{ExitStatus, PoolName, SlotId, WorkerId};
-use crate::master::slots::{Slots, Stage};
+use crate::master::slots::{Occupant, Slots, Stage};
 use crate::os::socket::Listener;
 use crate::wire::gateway::{Company, Facts, Past, Settings, ToGateway};
 
@@ -68,7 +68,7 @@ impl Gateways {
         for (slot, listener, occupant) in world.slots.of(pool) {
             self.tell(pool, &ToGateway::Slot { slot, path: listener.to_string() });
             let Some(occupant) = occupant else { continue };
-            let (worker, generation) = (occupant.worker, occupant.generation);
+            let Occupant { worker, generation, started, .. } = *occupant;
             if self.is_kept(pool, worker) {
                 continue;
             }
@@ -78,7 +78,7 @@ impl Gateways {
                 Stage::Draining { pid } => (pid, true),
             };
             let past = Past::Unknown;
-            self.tell(pool, &ToGateway::Worker { slot, worker, pid, generation, past });
+            self.tell(pool, &ToGateway::Worker { slot, worker, pid, generation, started, past });
             if drains {
                 self.tell(pool, &ToGateway::Drain { slot, worker });
             }
