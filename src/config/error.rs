@@ -112,6 +112,15 @@ impl std::error::Error for Error {}
 pub struct Errors(Vec<Error>);
 
 impl Errors {
+    /// The same without lines and columns, for a text that nobody has written.
+    #[must_use]
+    pub fn without_positions(mut self) -> Errors {
+        for error in &mut self.0 {
+            error.place.position = None;
+        }
+        self
+    }
+
     /// `None` for an empty list: no mistake is no error.
     pub(super) fn new(list: Vec<Error>) -> Option<Errors> {
         (!list.is_empty()).then_some(Errors(list))

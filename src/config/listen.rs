@@ -60,7 +60,7 @@ fn advice(text: &str) -> String {
     if let Some(path) = text.strip_prefix("unix:") {
         return format!("'{text}' is not an address; write the path alone: \"{path}\"");
     }
-    if let Some(port) = text.strip_prefix("*:") {
+    if let Some(port) = text.strip_prefix("*:").or_else(|| text.strip_prefix(':')) {
         return format!("'{text}' is not an address; for every interface write the port alone: {port}");
     }
     match text.rsplit_once(':') {
@@ -255,6 +255,7 @@ mod tests {
                 "'run/a.sock' is not an address; write an absolute path, \"127.0.0.1:9000\", a port, \"@NAME\" or \"systemd:NAME\"",
             ),
             ("unix:/run/a", "'unix:/run/a' is not an address; write the path alone: \"/run/a\""),
+            (":9000", "':9000' is not an address; for every interface write the port alone: 9000"),
             ("*:9000", "'*:9000' is not an address; for every interface write the port alone: 9000"),
             (
                 "localhost:9000",

@@ -81,11 +81,28 @@ pub(super) fn means(section: Section, name: &str, setting: &str) -> bool {
 /// "did you mean 'listen_mode'?" for a name that `section` does not have; names the right table where the setting
 /// is in another one.
 pub(super) fn hint(section: Section, name: &str) -> Option<String> {
+    if matches!(name, "php_value" | "php_flag" | "php_admin_value" | "php_admin_flag") {
+        return Some(
+            "PHP's own settings are arguments of php-cgi in 'command': \"-d\", \"NAME=VALUE\"".to_owned(),
+        );
+    }
     meant(section, name).map(|key| match key {
         key if key.name == name => format!("'{name}' belongs into {}", key.section),
         key if key.section == section => format!("did you mean '{}'?", key.name),
         key => format!("did you mean '{}' in {}?", key.name, key.section),
     })
+}
+
+/// What to write for a dotted key whose first part is a setting with a value, as in php-fpm's `listen.owner`.
+pub(super) fn undotted(key: &str) -> Option<String> {
+    let key = key.trim();
+    let name = key.replace('.', "_");
+    let known = || keys::find(Section::Pool, &name).map(|key| format!("write {}", key.name));
+    match key.split_once('.')? {
+        ("pm", _) => Some("'pm' is a table: write pm.mode for what php-fpm calls pm".to_owned()),
+        ("listen", "allowed_clients") => Some("write allowed_clients".to_owned()),
+        _ => known(),
+    }
 }
 
 #[cfg(test)]
@@ -106,6 +123,10 @@ mod tests {
             ("log_level", "'log_level' belongs into [global]"),
             ("chdir", "did you mean 'directory'?"),
             ("workers", "did you mean 'max_children' in [pool.NAME.pm]?"),
+            (
+                "php_admin_value",
+                "PHP's own settings are arguments of php-cgi in 'command': \"-d\", \"NAME=VALUE\"",
+            ),
         ];
         for (name, said) in cases {
             assert_eq!(hint(Section::Pool, name).as_deref(), Some(said), "{name}");

@@ -7,6 +7,7 @@ use toml::Spanned;
 use toml::de::DeTable;
 
 use super::error::{Cause, Error, Place};
+use super::nearest;
 
 /// More syntax errors than this in one file are noise after the first.
 const MOST_SYNTAX_ERRORS: usize = 10;
@@ -82,12 +83,20 @@ impl Source {
                     doubled.extend(self.header_of(span.start).map(|_| self.line(span.start)));
                     self.duplicate(&span)
                 }
-                other => Cause::Syntax(format!("not valid TOML: {}", other.replace('\n', "; "))),
+                other => Cause::Syntax(self.no_toml(other, span.start)),
             };
             let place = self.place(span.start);
             errors.push((span.start, Error { place, key: String::new(), cause }));
         }
         Err(errors)
+    }
+
+    /// What the parser says of the text there, and what somebody who knows php-fpm meant by it.
+    fn no_toml(&self, message: &str, at: usize) -> String {
+        let is_dotted = message.starts_with("cannot extend value");
+        let key = self.text.get(at..).filter(|_| is_dotted).and_then(|text| text.split('=').next());
+        let hint = key.and_then(nearest::undotted).map(|hint| format!("; {hint}")).unwrap_or_default();
+        format!("not valid TOML: {}{hint}", message.replace('\n', "; "))
     }
 
     /// A name that its table has already. The parser says where the second is; the first is looked for in the lines

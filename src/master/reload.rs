@@ -38,7 +38,7 @@ impl Change {
 pub fn load(source: &Source) -> Result<Config, Errors> {
     let load = |host: &dyn Host| match source {
         Source::File(path) => config::load(path, host),
-        Source::Text { name, text } => config::load_text(name, text, host),
+        Source::Text { name, text } => config::load_text(name, text, host).map_err(Errors::without_positions),
     };
     load(&Resident::prepared(|host| drop(load(host))))
 }

@@ -102,6 +102,27 @@ fn quoted(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::master::reload;
+
+    #[test]
+    fn a_mistake_on_the_command_line_has_no_line() {
+        let (listen, command) = (["foo".to_owned()], ["/bin/sh".to_owned()]);
+        let pool = OnePool {
+            name: "main",
+            listen: &listen,
+            command: &command,
+            workers: 1,
+            dispatch: None,
+            user: Some("root"),
+            group: None,
+            env: &[],
+            control_socket: None,
+            runtime_dir: None,
+        };
+        let errors = reload::load(&Source::one_pool("command line", &pool)).unwrap_err().to_string();
+        let said = "command line: pool.main.listen: 'foo' is not an address";
+        assert!(errors.lines().any(|line| line.starts_with(said)), "{errors}");
+    }
 
     #[test]
     fn hostile_words_stay_inside_their_strings() {

@@ -140,7 +140,8 @@ impl Pool {
 
     fn running_with(&self, workers: u32) -> String {
         let most = if self.follows_demand() { format!(", at most {}", self.wanted()) } else { String::new() };
-        format!("{} is running with {workers} workers{most}", self.name)
+        let plural = if workers == 1 { "" } else { "s" };
+        format!("{} is running with {workers} worker{plural}{most}", self.name)
     }
 
     fn older_than(&self, generation: Generation) -> Vec<&Worker> {

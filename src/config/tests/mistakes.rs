@@ -326,6 +326,23 @@ fn text_that_is_no_toml_says_where() {
 }
 
 #[test]
+fn dotted_names_of_php_fpm_are_translated() {
+    let mistake = |line: &str| mistakes(&format!("[pool.www]\nlisten = 9000\npm = \"static\"\n{line}\n"));
+    let dotted = "f:4:1: not valid TOML: cannot extend value of type";
+    for (line, said) in [
+        ("listen.owner = \"www-data\"", "integer with a dotted key; write listen_owner"),
+        ("listen.allowed_clients = \"::1\"", "integer with a dotted key; write allowed_clients"),
+        ("listen.colour = 1", "integer with a dotted key"),
+        (
+            "pm.max_children = 4",
+            "string with a dotted key; 'pm' is a table: write pm.mode for what php-fpm calls pm",
+        ),
+    ] {
+        assert_eq!(mistake(line), [format!("{dotted} {said}")]);
+    }
+}
+
+#[test]
 fn every_address_needs_a_worker() {
     let text = POOL.replace("listen = 9000", "listen = [9000, \"@a\", \"@b\"]");
     assert_eq!(

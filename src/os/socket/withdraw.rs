@@ -17,9 +17,8 @@ impl Listener {
     pub fn withdraw(&self) -> Result<(), Error> {
         match &self.path {
             Some(path) => path.remove(),
-            None if self.is_filtered_by_us() => {
-                drop_newcomers(self.fd.as_fd()).map_err(|errno| system("withdraw", &self.address, errno))
-            }
+            None if self.is_filtered_by_us() => drop_newcomers(self.fd.as_fd())
+                .map_err(|errno| system("turn newcomers away from", &self.address, errno)),
             None => Ok(()),
         }
     }

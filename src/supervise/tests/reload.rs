@@ -196,7 +196,7 @@ fn another_number_of_workers_is_reached_without_an_exchange() {
     assert_eq!(master.alive("www")[..2], before);
     master.amend(vec![plan("www", 1)], Some(2));
     master.run(secs(1));
-    assert_eq!((master.answer(2), master.alive("www").len()), (Some(Ok("www is running with 1 workers")), 1));
+    assert_eq!((master.answer(2), master.alive("www").len()), (Some(Ok("www is running with 1 worker")), 1));
 }
 
 #[test]
