@@ -46,6 +46,15 @@ impl PidFiles {
         WrittenPidFiles { option: self.option.clone(), file }
     }
 
+    /// Whether the file that these settings want can be written.
+    ///
+    /// # Errors
+    /// It cannot be.
+    pub fn try_out(&self, global: &Global) -> Result<(), PidFileError> {
+        let wanted = self.option.as_ref().or(global.pid_file.as_ref());
+        wanted.map_or(Ok(()), |path| PidFile::try_out(path))
+    }
+
     /// Writes the file that these settings want, and removes the one that they do not want any more.
     ///
     /// # Errors

@@ -42,15 +42,26 @@ impl PidFile {
     /// Whatever the file system refuses; nothing is left behind then.
     pub fn write(path: &Path, pid: Pid) -> Result<PidFile, PidFileError> {
         let content = format!("{pid}\n");
-        let mut name = path.as_os_str().to_owned();
-        name.push(".new");
-        let draft = PathBuf::from(name);
+        let draft = draft(path);
         let written = fs::write(&draft, &content).and_then(|()| fs::rename(&draft, path));
         if let Err(cause) = written {
             let _ = fs::remove_file(&draft);
             return Err(PidFileError { path: path.to_owned(), cause });
         }
         Ok(PidFile { path: path.to_owned(), content })
+    }
+
+    /// Whether it could be written, without doing so: the one that is there may be another fpmd's, which serves.
+    ///
+    /// # Errors
+    /// Whatever the file system refuses.
+    pub fn try_out(path: &Path) -> Result<(), PidFileError> {
+        let failed = |cause| PidFileError { path: path.to_owned(), cause };
+        if path.is_dir() {
+            return Err(failed(io::ErrorKind::IsADirectory.into()));
+        }
+        let draft = draft(path);
+        fs::write(&draft, "").and_then(|()| fs::remove_file(&draft)).map_err(failed)
     }
 
     /// One that was written before, with this pid.
@@ -71,6 +82,13 @@ impl Drop for PidFile {
             let _ = fs::remove_file(&self.path);
         }
     }
+}
+
+/// What it is called until it is whole.
+fn draft(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".new");
+    PathBuf::from(name)
 }
 
 #[cfg(test)]
@@ -101,6 +119,20 @@ mod tests {
         drop(ours);
         assert_eq!(fs::read_to_string(&path).unwrap(), "456\n");
         drop(theirs);
+    }
+
+    #[test]
+    fn trying_it_out_leaves_what_is_there() {
+        let dir = TempDir::new();
+        let path = dir.join("x.pid");
+        let theirs = PidFile::write(&path, pid(456)).unwrap();
+        PidFile::try_out(&path).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "456\n");
+        drop(theirs);
+        PidFile::try_out(&path).unwrap();
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+        assert!(PidFile::try_out(dir.path()).is_err());
+        assert!(PidFile::try_out(&path.join("y")).is_err());
     }
 
     #[test]

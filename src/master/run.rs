@@ -262,6 +262,12 @@ impl Master {
             self.farewell = Farewell::Said;
             return;
         }
+        // Not before: a second fpmd that finds every socket taken leaves the file of the first.
+        if let Err(error) = self.pid_files.adopt(&self.global) {
+            self.failure = Some(error.to_string());
+            self.farewell = Farewell::Said;
+            return;
+        }
         self.listeners.discard_stored();
         ::log::info!("ready to handle connections");
         self.notifier.ready("Ready to handle connections");

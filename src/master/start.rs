@@ -227,10 +227,9 @@ fn serve(inherited: Taken, source: Source, options: Options) -> Result<(), Failu
         },
     };
     log::init(&log::Settings::from(&config.global)).map_err(Failure::Log)?;
-    // Removed again however this function ends.
     let pid_files = PidFiles::new(options.pid_file);
-    let mut master = bring_up(inherited, source, pid_files, config, starting, options.demo)?;
-    master.pid_files.adopt(&master.global).map_err(Failure::PidFile)?;
+    let master = bring_up(inherited, source, pid_files, config, starting, options.demo)?;
+    master.pid_files.try_out(&master.global).map_err(Failure::PidFile)?;
     serve_to_the_end(master)
 }
 

@@ -126,6 +126,11 @@ fn in_the_background_it_is_ready_when_the_command_returns() {
         nix::unistd::getsid(None).unwrap().as_raw(),
         "still in the session of the caller"
     );
+    // A second one on the same sockets does not start, and leaves the file.
+    let other = rig.dir.write("other.toml", &rig.text().replace("/control\"", "/control2\""));
+    let ran = run(FPMD, &["--pid-file", pid_file.to_str().unwrap(), "--config", other.to_str().unwrap()]);
+    assert!(ran.code == Some(71) && ran.err.contains("another process is listening"), "{ran:?}");
+    assert_eq!(fs::read_to_string(&pid_file).unwrap(), text);
     let family = process::descendants(pid);
     assert_eq!(fpmctl(&["--socket", control, "stop"]).code, Some(0));
     wait_until("the end", || !process::still_runs(&master));
