@@ -20,6 +20,13 @@ impl<K: Copy + Ord> Timers<K> {
         self.0.set(key, deadline);
     }
 
+    /// Sets the deadline of `key`, unless it has one that is sooner: one that is moved ever again never comes.
+    pub fn set_sooner(&mut self, key: K, deadline: Moment) {
+        if self.0.moment(key).is_none_or(|set| deadline < set) {
+            self.0.set(key, Some(deadline));
+        }
+    }
+
     /// A key whose deadline has come, the earliest first; its deadline is cleared.
     pub fn expired(&mut self, now: Moment) -> Option<K> {
         self.0.pop_due(now)
@@ -57,6 +64,18 @@ mod tests {
         assert_eq!(timers.expired(at(30)), Some('b'));
         assert_eq!(timers.expired(at(30)), None);
         assert_eq!(timers.wait(at(30)), None);
+    }
+
+    #[test]
+    fn a_deadline_that_is_set_again_and_again_comes_all_the_same() {
+        let mut timers = Timers::new();
+        timers.set_sooner(1, at(20));
+        timers.set_sooner(1, at(30));
+        assert_eq!(timers.expired(at(20)), Some(1));
+        timers.set_sooner(1, at(60));
+        timers.set_sooner(1, at(40));
+        assert_eq!(timers.expired(at(40)), Some(1));
+        assert_eq!(timers.expired(at(90)), None);
     }
 
     #[test]

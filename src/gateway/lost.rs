@@ -65,7 +65,7 @@ impl Gateway {
         }
         drop(connection.stream);
         self.recount(connection.slot);
-        self.timers.set(Timer::Lost, Some(self.now.after(LOOK)));
+        self.timers.set_sooner(Timer::Lost, self.now.after(LOOK));
     }
 
     /// A worker may be at work on requests of an earlier gateway, which has ended: nobody waits for those either.
@@ -82,7 +82,7 @@ impl Gateway {
         let inherited = held.saturating_sub(ours).min(self.settings.concurrency as usize);
         slot.lost = vec![Lost { since: self.now, extent }; inherited];
         if inherited > 0 {
-            self.timers.set(Timer::Lost, Some(self.now.after(LOOK)));
+            self.timers.set_sooner(Timer::Lost, self.now.after(LOOK));
             self.watch_running();
         }
     }
