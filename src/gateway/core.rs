@@ -28,6 +28,10 @@ use crate::os::sockdiag::SockDiag;
 use crate::policy::Wear;
 use crate::wire::gateway::{Company, Facts, FromGateway, Report, Settings};
 
+/// Full buffers that are read from or written to one connection before others, the master and the clock get their turn: one
+/// whose other end is quicker than we are holds nobody up.
+pub(super) const AT_A_TURN: usize = 16;
+
 /// Finished requests whose memory is kept for the next ones.
 const SPARE: usize = 64;
 
@@ -170,7 +174,7 @@ pub struct Gateway {
     pub(super) message: Vec<u8>,
     /// Room for reading from files.
     pub(super) chunk: Vec<u8>,
-    /// What is to be read again without an event.
+    /// What is to be gone on with without an event.
     pub(super) again: Vec<Token>,
     /// Whether a `Running` timer is set.
     pub(super) watching: bool,

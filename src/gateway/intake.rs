@@ -5,7 +5,7 @@ use nix::errno::Errno;
 
 use super::answer::Answer;
 use super::client::{Client, Ending, Interest, MOST_REQUESTS, PARAMS_BOUND, Reading, Violation};
-use super::core::Gateway;
+use super::core::{AT_A_TURN, Gateway, Token};
 use super::finished::Outcome;
 use super::request::{Passage, Stage};
 use super::rules::Repeatable;
@@ -36,9 +36,12 @@ impl Gateway {
         }
     }
 
-    /// Reads what a client has sent: until a read comes short, or, with `to_the_end`, until there is nothing more.
+    /// Reads what a client has sent: until a read comes short, or, with `to_the_end`, until there is nothing more; but not
+    /// for longer than its turn.
     pub(super) fn read_client(&mut self, key: Key, buffer: &mut [u8], to_the_end: bool) {
-        while let Some(client) = self.clients.get_mut(key).filter(|client| client.reading == Reading::Open) {
+        for _ in 0..AT_A_TURN {
+            let client = self.clients.get_mut(key).filter(|client| client.reading == Reading::Open);
+            let Some(client) = client else { return };
             match client.stream.read(buffer) {
                 Ok(0) => return self.client_ended(key),
                 Ok(count) => {
@@ -54,6 +57,7 @@ impl Gateway {
                 Err(_) => return self.lose_client(key),
             }
         }
+        self.again.push(Token::Client(key));
     }
 
     /// A client has said its last: it may still listen.
@@ -344,7 +348,7 @@ impl Gateway {
         client.heard = self.now;
         // Registering tells at once what is there, which an edge from before the pause would not.
         let before = client.interest;
-        self.again.push(super::core::Token::Client(key));
+        self.again.push(Token::Client(key));
         if before == Interest::None {
             self.watch_client(key, Interest::Read);
         }

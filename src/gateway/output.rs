@@ -4,7 +4,7 @@
 use nix::errno::Errno;
 
 use super::client::{Client, Ending, Interest, Reading};
-use super::core::{Gateway, Phase, Token};
+use super::core::{AT_A_TURN, Gateway, Phase, Token};
 use super::request::Stage;
 use super::slab::Key;
 use super::spool::Bounds;
@@ -65,9 +65,9 @@ impl Gateway {
         if kept.is_err() { Emitted::Full } else { Emitted::Taken }
     }
 
-    /// Sends a client what waits for it, as far as it takes it.
+    /// Sends a client what waits for it, as far as it takes it in its turn.
     pub(super) fn flush_client(&mut self, key: Key) {
-        loop {
+        for _ in 0..AT_A_TURN {
             let Some(client) = self.clients.get_mut(key) else { return };
             if client.is_flushed() {
                 return;
@@ -90,6 +90,7 @@ impl Gateway {
                 }
             }
         }
+        self.again.push(Token::Client(key));
     }
 
     /// Has the workers of a client's requests read again that had to wait for it.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use nix::errno::Errno;
 
 use super::answer::Answer;
-use super::core::{Gateway, Timer};
+use super::core::{AT_A_TURN, Gateway, Timer, Token};
 use super::finished::Outcome;
 use super::output::Emitted;
 use super::relay::Taken;
@@ -48,9 +48,12 @@ impl Gateway {
         }
     }
 
-    /// Reads what a worker has sent: until a read comes short, or, with `to_the_end`, until there is nothing more.
+    /// Reads what a worker has sent: until a read comes short, or, with `to_the_end`, until there is nothing more; but not
+    /// for longer than its turn.
     pub(super) fn read_upstream(&mut self, key: Key, buffer: &mut [u8], to_the_end: bool) {
-        while let Some(upstream) = self.upstreams.get_mut(key).filter(|upstream| upstream.is_read()) {
+        for _ in 0..AT_A_TURN {
+            let upstream = self.upstreams.get_mut(key).filter(|upstream| upstream.is_read());
+            let Some(upstream) = upstream else { return };
             let at = upstream.relay.prepare(buffer);
             match upstream.stream.read(&mut buffer[at..]) {
                 Ok(0) => return self.upstream_lost(key),
@@ -64,6 +67,7 @@ impl Gateway {
                 Err(_) => return self.upstream_lost(key),
             }
         }
+        self.again.push(Token::Upstream(key));
     }
 
     /// Passes on what is in `buffer` up to `end`.

@@ -124,7 +124,7 @@ impl Server {
         self.tell_master()
     }
 
-    /// `None` for an event: read again what is there.
+    /// `None` for an event: go on with what is there.
     fn serve(&mut self, token: Token, event: Option<&mio::event::Event>) {
         let Some(gateway) = &mut self.gateway else { return };
         gateway.now = clock::monotonic();
@@ -133,10 +133,16 @@ impl Server {
             (Token::Channel, _) => {}
             (Token::Door(door), _) => gateway.accept(door, buffer),
             (Token::Client(key), Some(event)) => gateway.client_ready(key, event, buffer),
-            (Token::Client(key), None) => gateway.read_client(key, buffer, true),
+            (Token::Client(key), None) => {
+                gateway.flush_client(key);
+                gateway.read_client(key, buffer, true);
+            }
             (Token::Warming(key), _) => gateway.warming_ready(key, buffer),
             (Token::Upstream(key), Some(event)) => gateway.upstream_ready(key, event, buffer),
-            (Token::Upstream(key), None) => gateway.read_upstream(key, buffer, true),
+            (Token::Upstream(key), None) => {
+                gateway.pump(key);
+                gateway.read_upstream(key, buffer, true);
+            }
         }
     }
 

@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use nix::errno::Errno;
 
 use super::client::Interest;
-use super::core::{Gateway, Token, watch};
+use super::core::{AT_A_TURN, Gateway, Token, watch};
 use super::request::{Body, Passage, Request};
 use super::slab::Key;
 use super::upstream::{ID, Upload, Upstream};
@@ -28,9 +28,9 @@ enum Written {
 }
 
 impl Gateway {
-    /// Writes to a worker as long as it takes what there is.
+    /// Writes to a worker as long as it takes what there is, in its turn.
     pub(super) fn pump(&mut self, key: Key) {
-        loop {
+        for _ in 0..AT_A_TURN {
             let Some(upstream) = self.upstreams.get_mut(key) else { return };
             match write_out(upstream) {
                 Written::All => {}
@@ -61,6 +61,7 @@ impl Gateway {
                 return;
             }
         }
+        self.again.push(Token::Upstream(key));
     }
 
     /// Has the event loop watch a connection to a worker.
