@@ -138,8 +138,13 @@ impl Gateway {
             self.upstreams.keys(|upstream| upstream.slot == key && upstream.heard == Heard::Doubtful);
         let is_there = self.slots.get(key).is_some_and(|slot| slot.worker.is_some());
         if doubtful.is_empty() && is_there && outcome == TakenBack::Taken {
-            // A master that was late has taken what the worker got meanwhile.
-            doubtful = self.upstreams.keys(|upstream| upstream.slot == key && upstream.request.is_some());
+            // A master that was late has taken what the worker got meanwhile. What is not at hand as a whole any more cannot be
+            // sent again; its connection has ended.
+            let is_whole =
+                |at| self.requests.get(at).is_some_and(|request| request.passage == Passage::Whole);
+            doubtful = self
+                .upstreams
+                .keys(|upstream| upstream.slot == key && upstream.request.is_some_and(is_whole));
         }
         for upstream in doubtful {
             match outcome {

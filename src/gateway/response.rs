@@ -175,7 +175,9 @@ impl Gateway {
         if upstream.served > 1 {
             self.keeping = self.keeping.kept();
         }
-        let clean = upstream.asked_to_keep && upstream.is_sent() && excess == 0;
+        // One whose body came after its head may be longer than it seemed when the worker was asked to keep the connection.
+        let is_read = upstream.is_sent() && upstream.written <= rules::READ_AT_ONCE;
+        let clean = upstream.asked_to_keep && is_read && excess == 0;
         self.stamp += 1;
         let Some(slot) = self.slots.get_mut(slot_key) else { return drop(self.upstreams.remove(key)) };
         slot.active -= 1;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use fpmd::fcgi::body::Connection;
 use fpmd::fcgi::encode;
 use fpmd::fcgi::record::{Header, RecordType, RequestId};
-use fpmd::ids::SlotId;
+use fpmd::ids::{SlotId, WorkerId};
 use fpmd::wire::gateway::{FromGateway, Settings, TakenBack, ToGateway};
 
 use crate::peer::{Reader, Visit, ask, echo, get, post, request};
@@ -439,4 +439,49 @@ fn a_body_that_its_worker_refuses_is_not_kept() {
     assert!(more < MOST, "{more} kB for 60 MB that nobody wants");
     visit.reply(b"Status: 200\r\n\r\nwell");
     assert_eq!(Reader::new(stream).answer(1).body(), b"well");
+}
+
+/// It may have read no more than it wanted: what is left would be in the way of the next request.
+#[test]
+fn a_connection_over_which_a_long_body_came_late_is_not_used_again() {
+    let mut stage = Stage::new(&Settings { request_buffer: 0, ..settings() });
+    let (_, listener) = stage.seat();
+    let mut stream = stage.connect();
+    stream.write_all(&head(Connection::Close, "20000")).unwrap();
+    let mut visit = Visit::accept(&listener);
+    visit.head().unwrap();
+    let mut end = Vec::new();
+    encode::end_stream(&mut end, RecordType::Stdin, RequestId(1));
+    stream.write_all(&[stdin(&[b'x'; 20_000]), end].concat()).unwrap();
+    visit.stream_into(RecordType::Stdin, &mut Vec::new()).unwrap();
+    let mut other = stage.connect();
+    other.write_all(&request(1, Connection::Close, &get("/next"), b"")).unwrap();
+    stage.until("queued", |report| report.load.queued == 1);
+    visit.reply(b"\r\none");
+    assert_eq!(Reader::new(stream).answer(1).body(), b"one");
+    visit.stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    assert!(visit.head().is_none(), "the connection ends");
+    let mut next = Visit::accept(&listener);
+    next.head().unwrap();
+    next.reply(b"\r\ntwo");
+    assert_eq!(Reader::new(other).answer(1).body(), b"two");
+}
+
+/// What is on its way to the worker only is not here any more.
+#[test]
+fn a_body_that_a_late_master_has_taken_is_not_sent_by_halves() {
+    let mut stage = Stage::new(&Settings { request_buffer: 0, ..settings() });
+    let (slot, listener) = stage.seat();
+    let worker = WorkerId(1);
+    let mut stream = stage.connect();
+    stream.write_all(&[head(Connection::Close, "10"), stdin(b"first")].concat()).unwrap();
+    let mut visit = Visit::accept(&listener);
+    visit.head().unwrap();
+    let slot = SlotId(slot as u32);
+    // The first piece is on its way.
+    visit.reader.record().unwrap();
+    stage.say(&ToGateway::TakenBack { slot, worker, outcome: TakenBack::Taken });
+    assert_eq!(stage.report().taken_back, 0);
+    drop(visit);
+    assert_eq!(Reader::new(stream).answer(1).status(), 502);
 }
