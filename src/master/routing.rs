@@ -24,6 +24,17 @@ use crate::wire::gateway::{FromGateway, Past, ToGateway, VERSION};
 /// How long changed numbers may wait to be told to a gateway: a thousand starts are told at once.
 const FACTS_PAUSE: Duration = Duration::from_millis(100);
 
+/// Messages of one gateway before others, signals and clocks get their turn: one that never stops talking holds nobody up.
+const MESSAGES_A_TURN: usize = 256;
+
+/// How much of what a gateway has to say was heard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Heard {
+    All,
+    /// There may be more.
+    Enough,
+}
+
 impl Master {
     /// A generation is over: its sockets are closed that no other wants, and its gateway takes in who waits there.
     pub(super) fn release(&mut self, pool: &PoolName, generation: Generation) {
@@ -117,12 +128,24 @@ impl Master {
 
     /// A gateway said something, or can be told more.
     pub(super) fn on_gateway(&mut self, number: u64) {
-        while let Some(Said { by, message, descriptors }) = self.gateways.next_message(number) {
+        let token = Token::Gateway(number);
+        if self.hear(number) == Heard::Enough && !self.talkative.contains(&token) {
+            self.talkative.push_back(token);
+        }
+    }
+
+    /// Hears a gateway until it has nothing more to say, or it is somebody else's turn.
+    fn hear(&mut self, number: u64) -> Heard {
+        for _ in 0..MESSAGES_A_TURN {
+            let Some(Said { by, message, descriptors }) = self.gateways.next_message(number) else {
+                return Heard::All;
+            };
             // What a process says that was replaced concerns nobody.
             if let Some((pool, role)) = by {
                 self.on_message(&pool, (number, role), message, descriptors);
             }
         }
+        Heard::Enough
     }
 
     fn on_message(
@@ -139,7 +162,7 @@ impl Master {
                 self.gateways.kill_process(number);
             }
             FromGateway::Works => self.on_works(pool),
-            FromGateway::Warmed { worker, result, .. } => self.on_warmed(worker, result),
+            FromGateway::Warmed { slot, worker, result } => self.on_answer(pool, slot, worker, result),
             FromGateway::Drained { slot, worker } => self.on_drained(pool, slot, worker),
             FromGateway::Worn { slot, worker, requests, wear } => {
                 self.on_worn(pool, (slot, worker), requests, wear);
@@ -168,7 +191,7 @@ impl Master {
             FromGateway::Left { slot, worker, requests } => {
                 self.on_released(pool, number, slot, worker, Past::Orphaned(requests));
             }
-            FromGateway::Clients => self.gateways.pass_clients(pool, descriptors),
+            FromGateway::Clients => self.on_clients(pool, role, descriptors),
             FromGateway::Counts { report } if role == Role::Handing => {
                 self.gateways.pass_counts(pool, *report);
             }
@@ -181,6 +204,20 @@ impl Master {
             }
             FromGateway::QueueServed => self.on_queue_served(pool, number, role),
             FromGateway::Stopped => log::debug!("[pool {pool}] gateway has served what it had"),
+        }
+    }
+
+    /// A worker has answered its warm-up request, or cannot; if it is one of this pool's.
+    fn on_answer(&mut self, pool: &PoolName, slot: SlotId, worker: WorkerId, result: Result<(), String>) {
+        if self.stage(pool, slot, worker).is_some() {
+            self.on_warmed(worker, result);
+        }
+    }
+
+    /// Of one that is not asked for any they would be kept for as long as it does not read.
+    fn on_clients(&mut self, pool: &PoolName, role: Role, clients: Vec<OwnedFd>) {
+        if role == Role::Handing {
+            self.gateways.pass_clients(pool, clients);
         }
     }
 
@@ -242,7 +279,7 @@ impl Master {
     pub(super) fn on_gateway_exit(&mut self, pid: Pid, status: ExitStatus) -> bool {
         // Its last words first.
         if let Some(number) = self.gateways.number(pid) {
-            self.on_gateway(number);
+            while self.hear(number) == Heard::Enough {}
             self.on_output(Token::GatewayLog(number));
             self.timers.set(Timer::GatewayEnd(number), None);
         }

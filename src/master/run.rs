@@ -93,7 +93,7 @@ impl Master {
             }
             for _ in 0..self.talkative.len() {
                 if let Some(token) = self.talkative.pop_front() {
-                    self.on_output(token);
+                    self.on_ready(token);
                 }
             }
             let now = clock::monotonic();
