@@ -6,9 +6,11 @@ use std::os::unix::net::UnixDatagram;
 
 use nix::errno::Errno;
 
-/// So many workers can be reached at once, however many clients there are. Two new log files, opened and duplicated, take
-/// half of them.
+/// So many workers can be reached at once, however many clients there are.
 const SIZE: usize = 8;
+
+/// Two new log files, opened and duplicated.
+const LOGS: usize = 4;
 
 /// Descriptors that mean nothing but their numbers.
 #[derive(Debug, Default)]
@@ -20,7 +22,7 @@ impl Reserve {
     /// # Errors
     /// `EMFILE` or `ENFILE`: there are not enough for it, and so none for clients.
     pub fn fill(&mut self, listeners: usize) -> Result<(), Errno> {
-        while self.0.len() < SIZE + listeners {
+        while self.0.len() < SIZE.max(listeners + LOGS) {
             match UnixDatagram::unbound() {
                 Ok(placeholder) => self.0.push(placeholder),
                 Err(error) => match error.raw_os_error().map(Errno::from_raw) {
@@ -54,8 +56,10 @@ mod tests {
         assert!(!reserve.release());
         reserve.fill(0).unwrap();
         assert_eq!((0..20).filter(|_| reserve.release()).count(), SIZE);
-        reserve.fill(3).unwrap();
-        assert_eq!(reserve.0.len(), SIZE + 3);
+        reserve.fill(1).unwrap();
+        assert_eq!(reserve.0.len(), SIZE);
+        reserve.fill(20).unwrap();
+        assert_eq!(reserve.0.len(), 20 + LOGS);
         reserve.release_all();
         assert!(!reserve.release());
     }
