@@ -240,7 +240,7 @@ fn a_terminal_gets_colours_its_width_and_progress() {
     let far = || vec![Reply::Status(Box::new(far.clone()))];
     let shown = on_a_terminal(&["status"], &[], far());
     assert!(shown.contains("\x1b[32mrunning\x1b[0m"), "{shown:?}");
-    assert!(shown.contains("a-pool-with…") && shown.contains("/run/a/long…"), "{shown:?}");
+    assert!(shown.contains("a-pool-with…") && !shown.contains("/run"), "{shown:?}");
 
     for refused in [("NO_COLOR", "1"), ("TERM", "dumb")] {
         let shown = on_a_terminal(&["status"], &[refused], far());

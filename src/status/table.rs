@@ -79,10 +79,26 @@ pub fn lines<const N: usize>(
 
 const GAP: usize = 2;
 
+/// How wide each column is; 0 for the last one if it can be cut and there is no room even then.
 fn widths<const N: usize>(columns: &[Column; N], rows: &[[Cell; N]], limit: Option<usize>) -> [usize; N] {
-    let natural = |at: usize| rows.iter().map(|row| row[at].text.chars().count()).max().unwrap_or(0);
-    let mut widths = std::array::from_fn(|at| natural(at).max(columns[at].title.len()));
-    let total: usize = widths.iter().sum::<usize>() + GAP * N.saturating_sub(1);
+    let widest = |at: usize| rows.iter().map(|row| row[at].text.chars().count()).max().unwrap_or(0);
+    let natural = std::array::from_fn(|at| widest(at).max(columns[at].title.len()));
+    let (widths, excess) = fitted(columns, natural, limit);
+    if excess == 0 || columns.last().is_none_or(|column| column.least.is_none()) {
+        return widths;
+    }
+    let shown = |at: usize| if at + 1 == N { 0 } else { natural[at] };
+    fitted(columns, std::array::from_fn(shown), limit).0
+}
+
+/// The same widths, cut as far as that can be done and has to be; and by how much they are still too wide.
+fn fitted<const N: usize>(
+    columns: &[Column; N],
+    mut widths: [usize; N],
+    limit: Option<usize>,
+) -> ([usize; N], usize) {
+    let gaps = widths.iter().filter(|width| **width > 0).count().saturating_sub(1);
+    let total = widths.iter().sum::<usize>() + GAP * gaps;
     let mut excess = limit.map_or(0, |limit| total.saturating_sub(limit));
     // The last columns give way first: they hold what can be looked up elsewhere.
     for (width, column) in widths.iter_mut().zip(columns).rev() {
@@ -90,11 +106,12 @@ fn widths<const N: usize>(columns: &[Column; N], rows: &[[Cell; N]], limit: Opti
         *width -= spare.min(excess);
         excess -= spare.min(excess);
     }
-    widths
+    (widths, excess)
 }
 
 fn line<const N: usize>(columns: &[Column; N], row: &[Cell; N], widths: &[usize; N]) -> String {
-    let cells = columns.iter().zip(row).zip(widths).map(|((column, cell), &width)| {
+    let shown = columns.iter().zip(row).zip(widths).filter(|(_, width)| **width > 0);
+    let cells = shown.map(|((column, cell), &width)| {
         let text = cut(&cell.text, width);
         let padding = " ".repeat(width - text.chars().count());
         let painted = cell.paint.around(&text);
@@ -148,7 +165,7 @@ mod tests {
             ["NAME                 N  PLACE", "a-rather-long-name   7  /run/…", "b                   12  c"]
         );
         let narrow = plain(&rows, Some(10));
-        assert_eq!(narrow, ["NAME    N  PLACE", "a-ra…   7  /run/…", "b      12  c"]);
+        assert_eq!(narrow, ["NAME     N", "a-rat…   7", "b       12"], "no room for a place");
     }
 
     #[test]
