@@ -166,6 +166,8 @@ impl Server {
             };
             if let Some(gateway) = &mut self.gateway {
                 gateway.obey(order, descriptors);
+                // Or when the next client comes.
+                let _ = gateway.reserve.fill(gateway.doors.len());
                 continue;
             }
             // Whatever comes before the settings is about slots that will be told again.
