@@ -151,6 +151,13 @@ impl Trouble {
             Trouble::Command(command) => {
                 let ran = command.begin(world).join().unwrap();
                 assert_eq!(ran.code, Some(0), "{command:?}: {ran:?}");
+                if *command == Command::Hangup {
+                    // Nobody says when that reload is done, and until then fpmd refuses an upgrade. When it has answered
+                    // once, it has seen the signal.
+                    world.fpmd.snapshot();
+                    let is_over = || world.fpmd.snapshot().pools.iter().all(|pool| pool.state == "running");
+                    wait_until("the end of a reload by SIGHUP", is_over);
+                }
             }
             Trouble::Clash(one, other) => command::clash(world, *one, *other),
             Trouble::BadFile => bad_file(world),
