@@ -257,14 +257,8 @@ impl Master {
     /// Tells whoever started us that we serve, once, when the first configuration has been put in force.
     fn announce_readiness(&mut self) {
         let Some(starting) = self.starting.take() else { return };
-        if let Some(reasons) = self.nothing_serves() {
-            self.failure = Some(reasons);
-            self.farewell = Farewell::Said;
-            return;
-        }
-        // Not before: a second fpmd that finds every socket taken leaves the file of the first.
-        if let Err(error) = self.pid_files.adopt(&self.global) {
-            self.failure = Some(error.to_string());
+        if let Err(reason) = self.begin_service() {
+            self.failure = Some(reason);
             self.farewell = Farewell::Said;
             return;
         }
@@ -284,18 +278,28 @@ impl Master {
         }
     }
 
+    /// Makes sure that something serves, and says where we are.
+    ///
+    /// # Errors
+    /// A sentence: there is no reason to run.
+    fn begin_service(&mut self) -> Result<(), String> {
+        self.check_listening()?;
+        // Not before: a second fpmd that finds every socket taken leaves the file of the first.
+        self.pid_files.adopt(&self.global).map_err(|error| error.to_string())
+    }
+
     /// One pool that cannot open its sockets is that pool's trouble, and it tries again. If none of them can at start, then
     /// whoever started us had better know: why, a line for each.
-    fn nothing_serves(&self) -> Option<String> {
+    fn check_listening(&self) -> Result<(), String> {
         let mut reasons = Vec::new();
         for view in self.supervisor.pools() {
             if self.listeners.all(&view.name).next().is_some() {
-                return None;
+                return Ok(());
             }
             let unknown = || format!("cannot start pool {}: it does not listen", view.name);
             reasons.push(view.reason.clone().unwrap_or_else(unknown));
         }
-        (!reasons.is_empty()).then(|| reasons.join("\n"))
+        if reasons.is_empty() { Ok(()) } else { Err(reasons.join("\n")) }
     }
 
     /// Whether the first configuration is in force and was told of.
