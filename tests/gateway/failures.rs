@@ -375,6 +375,12 @@ fn stdin(content: &[u8]) -> Vec<u8> {
     bytes
 }
 
+fn end_of_stdin() -> Vec<u8> {
+    let mut bytes = Vec::new();
+    encode::end_stream(&mut bytes, RecordType::Stdin, RequestId(1));
+    bytes
+}
+
 #[test]
 fn a_request_that_streams_goes_on_when_bodies_are_buffered_from_now_on() {
     let mut stage = Stage::new(&Settings { request_buffer: 0, ..settings() });
@@ -386,9 +392,7 @@ fn a_request_that_streams_goes_on_when_bodies_are_buffered_from_now_on() {
     let other = UnixListener::bind(stage.directory.join("other.sock")).unwrap();
     stage.configure(&settings(), &[other.as_fd()]);
     stream.write_all(&stdin(b"hello")).unwrap();
-    let mut end = Vec::new();
-    encode::end_stream(&mut end, RecordType::Stdin, RequestId(1));
-    stream.write_all(&end).unwrap();
+    stream.write_all(&end_of_stdin()).unwrap();
     let mut body = Vec::new();
     visit.stream.set_read_timeout(Some(PATIENCE)).unwrap();
     visit.stream_into(RecordType::Stdin, &mut body).expect("the body comes to its end");
@@ -450,9 +454,7 @@ fn a_connection_over_which_a_long_body_came_late_is_not_used_again() {
     stream.write_all(&head(Connection::Close, "20000")).unwrap();
     let mut visit = Visit::accept(&listener);
     visit.head().unwrap();
-    let mut end = Vec::new();
-    encode::end_stream(&mut end, RecordType::Stdin, RequestId(1));
-    stream.write_all(&[stdin(&[b'x'; 20_000]), end].concat()).unwrap();
+    stream.write_all(&[stdin(&[b'x'; 20_000]), end_of_stdin()].concat()).unwrap();
     visit.stream_into(RecordType::Stdin, &mut Vec::new()).unwrap();
     let mut other = stage.connect();
     other.write_all(&request(1, Connection::Close, &get("/next"), b"")).unwrap();

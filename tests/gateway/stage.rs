@@ -14,7 +14,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use fpmd::ids::{Generation, Pid, PoolName, SlotId, WorkerId};
-use fpmd::os::fdpass;
+use fpmd::os::{fdpass, procfs};
 use fpmd::wire::gateway::{FromGateway, MAX_PACKET, Past, Report, Settings, ToGateway, VERSION};
 
 /// How long anything may take that is expected to happen.
@@ -297,9 +297,8 @@ impl Stage {
 
     /// Its resident memory, kB.
     pub fn resident(&self) -> u64 {
-        let text = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
-        let line = text.lines().find(|line| line.starts_with("VmRSS")).unwrap();
-        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+        let pid = Pid::new(self.pid() as i32).unwrap();
+        procfs::memory(pid).unwrap().unwrap().resident / 1024
     }
 
     /// The master ends.

@@ -77,6 +77,11 @@ pub fn status_line(pid: i32, name: &str) -> Option<String> {
     text.lines().find_map(|line| line.strip_prefix(&prefix)).map(|value| value.trim().to_owned())
 }
 
+/// Resident memory, kB.
+pub fn resident_kb(pid: i32) -> Option<u64> {
+    status_line(pid, "VmRSS")?.strip_suffix(" kB")?.parse().ok()
+}
+
 /// Soft and hard limit from `/proc/PID/limits`, as written there.
 pub fn limits(pid: i32, name: &str) -> Option<(String, String)> {
     let text = fs::read_to_string(format!("/proc/{pid}/limits")).ok()?;
