@@ -47,6 +47,7 @@ mod tests {
     fn reads_as_strerror_does() {
         assert_eq!(Cause(Errno::EAGAIN).to_string(), "Resource temporarily unavailable");
         assert_eq!(Cause(Errno::ENOENT).to_string(), "No such file or directory");
+        assert_eq!(Cause(Errno::EADDRINUSE).to_string(), "Address already in use");
         let missing = std::fs::read("/nonexistent").expect_err("it does not exist");
         assert_eq!(said(&missing), "No such file or directory");
         assert_eq!(said(&io::Error::other("nobody answers")), "nobody answers");

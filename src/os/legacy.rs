@@ -19,7 +19,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage, UnixA
 use nix::sys::stat::{Mode, umask};
 use nix::unistd;
 
-use super::errno::Cause;
+use super::errno;
 use crate::ids::{Gid, Pid, Uid};
 
 // -- who we are --
@@ -281,14 +281,14 @@ impl Program {
         let _ = unistd::dup2_stdin(listener);
         let _ = unistd::setsid();
         if let Err(cause) = redirect_output_to_null() {
-            let cause = error_text(&cause);
+            let cause = errno::said(&cause);
             complain(&format!("couldn't open and redirect stdout/stderr to '/dev/null': {cause}"));
         }
         close_from_3();
         // SAFETY: puts back what was installed before; an inherited disposition is never a function.
         let _ = unsafe { sigaction(NixSignal::SIGCHLD, &signal.0) };
         let failure = self.execute();
-        complain(&format!("exec failed: {}", error_text(&failure)));
+        complain(&format!("exec failed: {}", errno::said(&failure)));
         failure
     }
 }
@@ -354,12 +354,7 @@ pub fn child_state(pid: Pid) -> io::Result<ChildState> {
     }
 }
 
-// -- texts --
-
-/// The C library's text for an error, without Rust's "(os error N)".
-pub fn error_text(error: &io::Error) -> String {
-    Cause(Errno::from_raw(error.raw_os_error().unwrap_or_default())).to_string()
-}
+// -- files --
 
 /// Whether execve(2) would take `path` from us: a regular file with a permission for it.
 pub fn is_executable(path: &Path) -> bool {
@@ -383,12 +378,6 @@ pub fn sealed_file(name: &str, text: &str) -> io::Result<OwnedFd> {
 mod tests {
     use super::*;
     use std::io::Read;
-
-    #[test]
-    fn error_text_is_the_c_librarys() {
-        assert_eq!(error_text(&io::Error::from_raw_os_error(libc::ENOENT)), "No such file or directory");
-        assert_eq!(error_text(&io::Error::from_raw_os_error(libc::EADDRINUSE)), "Address already in use");
-    }
 
     #[test]
     fn environment_is_the_one_of_the_process() {
