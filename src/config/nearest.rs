@@ -96,12 +96,10 @@ pub(super) fn hint(section: Section, name: &str) -> Option<String> {
 /// What to write for a dotted key whose first part is a setting with a value, as in php-fpm's `listen.owner`.
 pub(super) fn undotted(key: &str) -> Option<String> {
     let key = key.trim();
-    let name = key.replace('.', "_");
-    let known = || keys::find(Section::Pool, &name).map(|key| format!("write {}", key.name));
     match key.split_once('.')? {
         ("pm", _) => Some("'pm' is a table: write pm.mode for what php-fpm calls pm".to_owned()),
         ("listen", "allowed_clients") => Some("write allowed_clients".to_owned()),
-        _ => known(),
+        _ => keys::find(Section::Pool, &key.replace('.', "_")).map(|key| format!("write {}", key.name)),
     }
 }
 
