@@ -11,6 +11,7 @@ use super::action::Action;
 use super::effects::{Effects, JobId};
 use super::event::PoolPlan;
 use super::pool::{Pool, State};
+use super::waits::Wish;
 use super::worker::Edition;
 
 /// Settings that the master is putting in force.
@@ -45,7 +46,7 @@ impl Pool {
         let Some(Amendment { plan, job, .. }) = self.amendments.remove(index) else { return false };
         match result {
             Err(reason) => {
-                let text = format!("cannot reload pool {}: {reason}; nothing has changed there", self.name);
+                let text = Wish::Reload.denied(&self.name, &format!("{reason}; nothing has changed there"));
                 out.log(log::Level::Error, text.clone());
                 out.settle(job, Err(text));
             }
@@ -71,7 +72,7 @@ impl Pool {
         self.survey(out);
         if is_resized {
             self.first_fill = true;
-            self.wait_until_scaled(job);
+            self.wait_until_scaled(job, Wish::Reload);
         } else {
             out.settle(job, Ok(format!("{} is reloaded, its workers stay", self.name)));
         }

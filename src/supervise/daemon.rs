@@ -13,6 +13,7 @@ use super::effects::{Effects, JobId};
 use super::event::{Event, Intake, PoolCommand, PoolPlan, WorkerCommand};
 use super::pool::{After, Pool, State};
 use super::view::{DaemonState, PoolView};
+use super::waits::Wish;
 
 /// Decides everything and does nothing: events in, actions out.
 ///
@@ -231,7 +232,7 @@ impl Supervisor {
                 self.with_pool(&name, |pool, out| apply(pool, now, plan, job, out));
             } else {
                 self.pools.insert(name.clone(), Pool::new(plan, now));
-                self.with_pool(&name, |pool, out| pool.start(now, job, out));
+                self.with_pool(&name, |pool, out| pool.start(now, Wish::Start, job, out));
             }
         }
     }
@@ -245,7 +246,7 @@ impl Supervisor {
         }
         let job = self.out.open_job(ticket, 1);
         self.with_pool(name, |pool, out| match command {
-            PoolCommand::Start => pool.start(now, job, out),
+            PoolCommand::Start => pool.start(now, Wish::Start, job, out),
             PoolCommand::Stop => pool.stop(now, After::Rest, job, out),
             PoolCommand::Restart => pool.restart(now, job, out),
             PoolCommand::Scale(workers) => pool.scale_to(now, workers, job, out),

@@ -9,6 +9,7 @@ use crate::policy::{Failure, Verdict, Wear};
 
 use super::effects::Effects;
 use super::pool::{Due, Pool, State};
+use super::waits::Setback;
 use super::worker::{Duty, Ending, Worker};
 
 /// How many young ends in a row are logged at their own level; further ones are debug lines.
@@ -98,7 +99,7 @@ impl Pool {
                 self.replace(now, out);
             }
             Verdict::Allowed | Verdict::SameWave | Verdict::Raised(_) => {
-                self.fail_waits_to_be_full(2, reason, out);
+                self.set_back(Setback::Worker(reason), out);
             }
         }
         self.lose_probe(now, worker.id);

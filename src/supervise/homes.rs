@@ -8,6 +8,7 @@ use super::daemon::Supervisor;
 use super::effects::Effects;
 use super::event::PoolCommand;
 use super::pool::Pool;
+use super::waits::Wish;
 
 impl Supervisor {
     /// Lets pools have what others no longer need.
@@ -84,7 +85,7 @@ impl Supervisor {
         match (command, self.share.most(name)) {
             (PoolCommand::Scale(workers), Some(most)) if !pool.follows_demand() && workers > most => {
                 let leaves = format!("process_max leaves it {most} beside the least of other pools");
-                Err(format!("cannot scale pool {name} to {workers} workers: {leaves}"))
+                Err(Wish::Scale(workers).denied(name, &leaves))
             }
             (PoolCommand::Start | PoolCommand::Stop | PoolCommand::Restart | PoolCommand::Scale(_), _) => {
                 Ok(())

@@ -21,7 +21,7 @@ use super::event::PoolPlan;
 use super::reload::Exchange;
 use super::staff::Hunt;
 use super::view::Counters;
-use super::waits::Wait;
+use super::waits::{Setback, Wait, Wish};
 use super::worker::{Edition, Worker};
 use crate::policy::agenda::Agenda;
 use crate::sorted::{SortedMap, SortedSet};
@@ -152,25 +152,25 @@ impl Pool {
     }
 
     /// Starts it, or says that it runs.
-    pub(super) fn start(&mut self, now: Moment, job: Option<JobId>, out: &mut Effects) {
+    pub(super) fn start(&mut self, now: Moment, wish: Wish, job: Option<JobId>, out: &mut Effects) {
         match &mut self.state {
             State::Stopped | State::Failed { .. } => {
-                self.wait_until_full(job);
+                self.wait_until_full(job, wish);
                 self.open(Duration::ZERO, out);
             }
-            State::Opening { .. } => self.wait_until_full(job),
+            State::Opening { .. } => self.wait_until_full(job, wish),
             State::Serving if self.backoff.is_holding() => {
                 self.forget_failures();
-                self.wait_until_full(job);
+                self.wait_until_full(job, wish);
                 self.advance(now, out);
             }
             State::Serving => out.settle(job, Ok(format!("{} is running", self.name))),
             State::Stopping { after: After::Remove, .. } | State::Removed => {
-                out.settle(job, Err(format!("pool {} is being removed", self.name)));
+                out.settle(job, Err(wish.denied(&self.name, "it is being removed")));
             }
             State::Stopping { after, .. } => {
                 *after = After::Start;
-                self.wait_until_full(job);
+                self.wait_until_full(job, wish);
             }
         }
     }
@@ -180,18 +180,18 @@ impl Pool {
         match &mut self.state {
             State::Serving => {
                 let scale = self.kept_scale(&plan);
-                self.begin_exchange(now, plan, scale, job, out);
+                self.begin_exchange(now, plan, scale, Wish::Reload, job, out);
             }
             State::Opening { .. } | State::Failed { .. } => {
                 self.set_pending(plan);
-                self.wait_until_full(job);
+                self.wait_until_full(job, Wish::Reload);
                 self.open(Duration::ZERO, out);
                 self.forget_unused(out);
             }
             State::Stopping { after: after @ (After::Remove | After::Start), .. } => {
                 *after = After::Start;
                 self.set_pending(plan);
-                self.wait_until_full(job);
+                self.wait_until_full(job, Wish::Reload);
             }
             State::Stopping { after: After::Rest, .. } | State::Stopped | State::Removed => {
                 self.set_pending(plan);
@@ -207,13 +207,13 @@ impl Pool {
             State::Serving => {
                 let plan = self.exchange.as_ref().map_or(&self.current, Exchange::edition).plan.clone();
                 let scale = self.exchange.as_ref().map_or(self.scale, Exchange::scale);
-                self.begin_exchange(now, plan, scale, job, out);
+                self.begin_exchange(now, plan, scale, Wish::Restart, job, out);
             }
             State::Opening { .. }
             | State::Failed { .. }
             | State::Stopping { .. }
             | State::Stopped
-            | State::Removed => self.start(now, job, out),
+            | State::Removed => self.start(now, Wish::Restart, job, out),
         }
     }
 
@@ -380,10 +380,10 @@ impl Pool {
     fn cannot_listen(&mut self, now: Moment, delay: Duration, reason: &str, out: &mut Effects) {
         let delay = next_delay(delay, CEILING);
         let retry_at = now.after(delay);
-        let sentence = format!("cannot start pool {}: {reason}", self.name);
+        let sentence = Wish::Start.denied(&self.name, reason);
         self.say(log::Level::Error, &sentence, out);
         self.state = State::Failed { reason: sentence, retry_at, delay };
         self.agenda.set(Due::Retry, Some(retry_at));
-        self.fail_waits_to_be_full(0, reason, out);
+        self.set_back(Setback::Sockets(reason), out);
     }
 }

@@ -22,7 +22,7 @@ use super::event::PoolPlan;
 use super::passage::Passage;
 use super::pool::{Due, Pool};
 use super::staff::Tally;
-use super::waits::Wait;
+use super::waits::{Wait, Wish};
 use super::worker::{Duty, Edition, Origin, Worker};
 
 /// So many failures of new workers end a reload, or as many as a tenth of them where that is more.
@@ -33,6 +33,8 @@ const FAILURES: u32 = 3;
 pub(super) struct Exchange {
     edition: Rc<Edition>,
     scale: Option<u32>,
+    #[serde(default)]
+    wish: Wish,
     job: Option<JobId>,
     phase: Phase,
     /// Old workers that were asked to leave, one for each new one that was ready.
@@ -90,14 +92,15 @@ impl Pool {
         now: Moment,
         plan: PoolPlan,
         scale: Option<u32>,
+        wish: Wish,
         job: Option<JobId>,
         out: &mut Effects,
     ) {
-        self.supersede(now, out);
+        self.supersede(now, wish, out);
         let edition = self.new_edition(plan);
         let generation = edition.generation;
-        self.exchange =
-            Some(Exchange { edition, scale, job, phase: Phase::Opening, released: 0, is_held_up: false });
+        let (phase, released, is_held_up) = (Phase::Opening, 0, false);
+        self.exchange = Some(Exchange { edition, scale, wish, job, phase, released, is_held_up });
         self.listen(generation, out);
         self.forget_unused(out);
     }
@@ -105,7 +108,7 @@ impl Pool {
     /// Gives up an exchange that has not come in force. The old generation has its numbers back before the new one is gone.
     pub(super) fn cancel_exchange(&mut self, now: Moment, reason: &str, out: &mut Effects) {
         let Some(exchange) = self.exchange.take() else { return };
-        out.settle(exchange.job, Err(format!("cannot reload pool {}: {reason}", self.name)));
+        out.settle(exchange.job, Err(exchange.wish.denied(&self.name, reason)));
         let current = Rc::clone(&self.current);
         self.dress(&current);
         let mut others = self.others_than(current.generation);
@@ -118,10 +121,10 @@ impl Pool {
     }
 
     /// Another exchange begins before this one is in force. What is ready of it serves on, in place of those that have left.
-    fn supersede(&mut self, now: Moment, out: &mut Effects) {
+    fn supersede(&mut self, now: Moment, by: Wish, out: &mut Effects) {
         let Some(exchange) = self.exchange.take() else { return };
-        let reason = "superseded by a later reload";
-        out.settle(exchange.job, Err(format!("cannot reload pool {}: {reason}", self.name)));
+        let reason = format!("superseded by a later {}", by.verb());
+        out.settle(exchange.job, Err(exchange.wish.denied(&self.name, &reason)));
         let passes_on = self.passage(&exchange) == Passage::ToGateway;
         if passes_on {
             self.pass_intake(&exchange.edition.plan, out);
@@ -288,9 +291,13 @@ impl Pool {
     }
 
     fn abort_exchange(&mut self, now: Moment, reason: &str, out: &mut Effects) {
-        let what = if self.tally().ready > 0 { "workers stay in service" } else { "settings stay in force" };
-        let reason = format!("{reason}; its old {what}");
-        out.log(log::Level::Error, format!("cannot reload pool {}: {reason}", self.name));
+        let Some(wish) = self.exchange.as_ref().map(|exchange| exchange.wish) else { return };
+        let reason = match wish {
+            _ if self.tally().ready > 0 => format!("{reason}; its old workers stay in service"),
+            Wish::Reload => format!("{reason}; its old settings stay in force"),
+            Wish::Start | Wish::Restart | Wish::Scale(_) => self.with_outlook(reason),
+        };
+        out.log(log::Level::Error, wish.denied(&self.name, &reason));
         self.cancel_exchange(now, &reason, out);
     }
 
@@ -327,12 +334,14 @@ impl Pool {
         out.log(
             log::Level::Info,
             format!(
-                "[pool {}] reloaded: generation {} is in service, {total} old children leave",
-                self.name, generation.0
+                "[pool {}] {}ed: generation {} is in service, {total} old children leave",
+                self.name,
+                exchange.wish.verb(),
+                generation.0
             ),
         );
         if let Some(job) = exchange.job {
-            self.waits.push(Wait::OldGone { job, before: generation, total });
+            self.waits.push(Wait::OldGone { job, before: generation, total, wish: exchange.wish });
             self.announce(now, out);
         }
     }

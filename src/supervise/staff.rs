@@ -16,6 +16,7 @@ use super::action::Action;
 use super::effects::{Effects, JobId};
 use super::pool::{Due, Pool, State};
 use super::reload::Exchange;
+use super::waits::Wish;
 use super::worker::{Duty, Edition, Origin, Process, Worker};
 
 /// How many workers do what.
@@ -220,14 +221,13 @@ impl Pool {
 
     /// Another number of workers than the settings say, until these say another.
     pub(super) fn scale_to(&mut self, now: Moment, workers: u32, job: Option<JobId>, out: &mut Effects) {
+        let wish = Wish::Scale(workers);
         if workers == 0 {
-            let reason = format!("cannot scale pool {} to 0 workers: stop it instead", self.name);
-            return out.settle(job, Err(reason));
+            return out.settle(job, Err(wish.denied(&self.name, "stop it instead")));
         }
         if workers > MOST_PROCESSES {
             let most = format!("there can be {MOST_PROCESSES} at most");
-            return out
-                .settle(job, Err(format!("cannot scale pool {} to {workers} workers: {most}", self.name)));
+            return out.settle(job, Err(wish.denied(&self.name, &most)));
         }
         self.scale = Some(workers);
         if let Some(exchange) = &mut self.exchange {
@@ -237,7 +237,7 @@ impl Pool {
             State::Serving => {
                 self.first_fill = true;
                 self.rebound();
-                self.wait_until_scaled(job);
+                self.wait_until_scaled(job, wish);
                 self.advance(now, out);
             }
             State::Opening { .. }

@@ -8,6 +8,7 @@ use crate::status::snapshot::Activity;
 use super::effects::Effects;
 use super::ends::QUIET_AFTER;
 use super::pool::{Due, Pool};
+use super::waits::Wish;
 use super::worker::{self, Duty, Origin, Process, Worker};
 
 impl Pool {
@@ -201,7 +202,7 @@ impl Pool {
         out: &mut Effects,
     ) {
         self.counters.start_failures += 1;
-        let sentence = format!("cannot start pool {}: {reason}", self.name);
+        let sentence = Wish::Start.denied(&self.name, reason);
         if !matches!(worker.duty, Duty::Killed { .. }) || matches!(worker.process, Process::Unstarted { .. })
         {
             self.say(log::Level::Error, &sentence, out);

@@ -7,6 +7,7 @@ use crate::ids::{Moment, WorkerId};
 use super::action::Action;
 use super::effects::{Effects, JobId};
 use super::pool::{After, Due, Pool, State};
+use super::waits::Setback;
 
 impl Pool {
     /// Lets every worker end when it is idle, then closes the sockets. They stay open until then, so that clients in
@@ -24,7 +25,7 @@ impl Pool {
                     *after = then;
                 }
                 jobs.extend(job);
-                self.fail_waits_to_be_full(0, "it is being stopped", out);
+                self.set_back(Setback::Stop, out);
             }
             State::Opening { .. } | State::Failed { .. } | State::Serving => {
                 self.begin_stop(now, then, job, out);
@@ -52,7 +53,7 @@ impl Pool {
         self.close_intake(out);
         let jobs = job.into_iter().collect();
         self.state = State::Stopping { after, jobs, total: self.workers.len() };
-        self.fail_waits_to_be_full(0, "it is being stopped", out);
+        self.set_back(Setback::Stop, out);
         let everyone: Vec<WorkerId> = self.workers.keys().copied().collect();
         for worker in everyone {
             self.drain(now, worker, out);

@@ -1,11 +1,11 @@
-//! Clients that wait for a pool to get somewhere, and what they are told on the way.
-//! Those who wait for a single worker's end are listed with that worker.
+//! Clients that wait for a pool to get somewhere, and what they are told on the way and at its end, in the words of what they
+//! asked for. Those who wait for a single worker's end are listed with that worker.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{Generation, Moment, Signal};
+use crate::ids::{Generation, Moment, PoolName, Signal};
 
 use super::effects::{Effects, JobId};
 use super::pool::{Due, Pool, State};
@@ -14,35 +14,98 @@ use super::worker::{Duty, Worker};
 /// How often a waiting client hears how far it is.
 const PROGRESS: Duration = Duration::from_secs(2);
 
+/// What a pool was asked for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Wish {
+    /// To run.
+    Start,
+    /// Other workers with the same settings.
+    Restart,
+    /// The settings of the configuration.
+    #[default]
+    Reload,
+    /// So many workers.
+    Scale(u32),
+}
+
+impl Wish {
+    pub(super) fn verb(self) -> &'static str {
+        match self {
+            Wish::Start => "start",
+            Wish::Restart => "restart",
+            Wish::Reload => "reload",
+            Wish::Scale(_) => "scale",
+        }
+    }
+
+    /// "cannot restart pool www: it is being stopped".
+    pub(super) fn denied(self, pool: &PoolName, reason: &str) -> String {
+        let to = match self {
+            Wish::Scale(workers) => format!(" to {}", counted(workers)),
+            Wish::Start | Wish::Restart | Wish::Reload => String::new(),
+        };
+        format!("cannot {} pool {pool}{to}: {reason}", self.verb())
+    }
+}
+
 /// What a client waits for.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Wait {
     /// All workers of the generation in force are ready.
-    Full { job: JobId, failures: u32 },
+    Full {
+        job: JobId,
+        failures: u32,
+        #[serde(default)]
+        wish: Wish,
+    },
     /// No worker of an earlier generation is left; `total` is how many there were.
-    OldGone { job: JobId, before: Generation, total: usize },
+    OldGone {
+        job: JobId,
+        before: Generation,
+        total: usize,
+        #[serde(default)]
+        wish: Wish,
+    },
     /// No more workers than wanted are left.
-    SurplusGone { job: JobId },
+    SurplusGone {
+        job: JobId,
+        #[serde(default)]
+        wish: Wish,
+    },
 }
+
+/// Why those who wait for a pool's workers may wait in vain.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Setback<'a> {
+    /// Nobody is to be started any more.
+    Stop,
+    /// Its sockets cannot be opened.
+    Sockets(&'a str),
+    /// A worker could not be started, or has ended: one of several that may do so.
+    Worker(&'a str),
+}
+
+/// How many workers may fail before those who wait hear of it.
+const FAILURES: u32 = 2;
 
 impl Wait {
     fn job(&self) -> JobId {
         match self {
-            Wait::Full { job, .. } | Wait::OldGone { job, .. } | Wait::SurplusGone { job } => *job,
+            Wait::Full { job, .. } | Wait::OldGone { job, .. } | Wait::SurplusGone { job, .. } => *job,
         }
     }
 }
 
 impl Pool {
-    pub(super) fn wait_until_full(&mut self, job: Option<JobId>) {
-        self.waits.extend(job.map(|job| Wait::Full { job, failures: 0 }));
+    pub(super) fn wait_until_full(&mut self, job: Option<JobId>, wish: Wish) {
+        self.waits.extend(job.map(|job| Wait::Full { job, failures: 0, wish }));
     }
 
-    pub(super) fn wait_until_scaled(&mut self, job: Option<JobId>) {
+    pub(super) fn wait_until_scaled(&mut self, job: Option<JobId>, wish: Wish) {
         if self.tally().in_service > self.wanted() {
-            self.waits.extend(job.map(|job| Wait::SurplusGone { job }));
+            self.waits.extend(job.map(|job| Wait::SurplusGone { job, wish }));
         } else {
-            self.wait_until_full(job);
+            self.wait_until_full(job, wish);
         }
     }
 
@@ -50,20 +113,31 @@ impl Pool {
         self.waits.iter().any(|wait| matches!(wait, Wait::Full { .. }))
     }
 
-    /// A start failed: those who wait for full numbers are told, unless they have seen fewer failures than `patience`.
-    pub(super) fn fail_waits_to_be_full(&mut self, patience: u32, reason: &str, out: &mut Effects) {
-        let text = format!("cannot start pool {}: {reason}", self.name);
-        self.waits.retain_mut(|wait| match wait {
-            Wait::Full { job, failures } if *failures >= patience => {
-                out.settle(Some(*job), Err(text.clone()));
-                false
-            }
-            Wait::Full { failures, .. } => {
+    /// Tells those who wait for a number of workers that they do so in vain, as far as that is clear.
+    pub(super) fn set_back(&mut self, by: Setback, out: &mut Effects) {
+        let reason = match by {
+            Setback::Stop => "it is being stopped".to_owned(),
+            Setback::Sockets(reason) | Setback::Worker(reason) => self.with_outlook(reason),
+        };
+        let name = &self.name;
+        self.waits.retain_mut(|wait| match (wait, by) {
+            (Wait::Full { failures, .. }, Setback::Worker(_)) if *failures < FAILURES => {
                 *failures += 1;
                 true
             }
-            Wait::OldGone { .. } | Wait::SurplusGone { .. } => true,
+            (Wait::Full { job, wish, .. }, _) | (Wait::SurplusGone { job, wish }, Setback::Stop) => {
+                out.settle(Some(*job), Err(wish.denied(name, &reason)));
+                false
+            }
+            (Wait::SurplusGone { .. }, Setback::Sockets(_) | Setback::Worker(_))
+            | (Wait::OldGone { .. }, _) => true,
         });
+    }
+
+    /// A reason, what fpmd does about it, and what is left to whoever asked.
+    pub(super) fn with_outlook(&self, reason: &str) -> String {
+        let mended = format!("mended settings come in force by `fpmctl reload {}`", self.name);
+        format!("{reason}; fpmd keeps trying, {mended}")
     }
 
     /// Answers those whose wish has come true.
@@ -127,10 +201,10 @@ impl Pool {
         match wait {
             Wait::Full { .. } => (matches!(self.state, State::Serving) && self.is_staffed(&tally))
                 .then(|| self.running_with(tally.ready)),
-            Wait::OldGone { before, .. } => self
-                .older_than(*before)
-                .is_empty()
-                .then(|| format!("{name} is reloaded, generation {}", before.0)),
+            Wait::OldGone { before, wish, .. } => {
+                let text = || format!("{name} is {}ed, generation {}", wish.verb(), before.0);
+                self.older_than(*before).is_empty().then(text)
+            }
             Wait::SurplusGone { .. } => {
                 let is_over = self.hunt.is_none() && tally.leaving == 0 && tally.in_service <= self.wanted();
                 is_over.then(|| self.running_with(tally.in_service))
@@ -140,8 +214,7 @@ impl Pool {
 
     fn running_with(&self, workers: u32) -> String {
         let most = if self.follows_demand() { format!(", at most {}", self.wanted()) } else { String::new() };
-        let plural = if workers == 1 { "" } else { "s" };
-        format!("{} is running with {workers} worker{plural}{most}", self.name)
+        format!("{} is running with {}{most}", self.name, counted(workers))
     }
 
     fn older_than(&self, generation: Generation) -> Vec<&Worker> {
@@ -164,6 +237,11 @@ impl Worker {
             Duty::Joining(_) | Duty::Serving | Duty::Retiring | Duty::Killed { .. } => None,
         }
     }
+}
+
+/// "1 worker", "2 workers".
+fn counted(workers: u32) -> String {
+    format!("{workers} worker{}", if workers == 1 { "" } else { "s" })
 }
 
 /// Who is waited for and for how long at most: ": 4711, 4712; SIGTERM in 25 s".

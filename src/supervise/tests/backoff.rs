@@ -73,6 +73,40 @@ fn one_probe_decides_for_all() {
     assert_eq!(master.state("www"), PoolState::Running);
 }
 
+/// What whoever waits for workers of `www` hears of a failure.
+fn with_outlook(sentence: &str) -> String {
+    format!("{sentence}; fpmd keeps trying, mended settings come in force by `fpmctl reload www`")
+}
+
+#[test]
+fn whatever_is_asked_of_a_pool_that_does_not_come_up_fails_in_its_own_words() {
+    let mut master = Master::new();
+    for generation in 1..=2 {
+        let why = "cannot execute '/x': No such file or directory";
+        master.program("www", generation, Program::CannotExecute(why));
+    }
+    master.configure(vec![plan("www", 3)], None);
+    master.run(secs(1));
+    let commands = [
+        (PoolCommand::Start, "start pool www"),
+        (PoolCommand::Restart, "restart pool www"),
+        (PoolCommand::Scale(5), "scale pool www to 5 workers"),
+    ];
+    for (ticket, (command, words)) in (1..).zip(commands) {
+        master.command("www", command, ticket);
+        master.run(secs(120));
+        let sentence = format!("cannot {words}: cannot execute '/x': No such file or directory");
+        assert_eq!(master.answer(ticket), Some(Err(with_outlook(&sentence).as_str())));
+    }
+    assert_eq!(master.logged_at(log::Level::Error, "cannot restart pool www"), 1);
+    assert_eq!(master.logged("cannot reload"), 0);
+    master.command("www", PoolCommand::Stop, 4);
+    master.cannot_listen.insert("www".into(), "cannot bind '/run/x.sock'".into());
+    master.command("www", PoolCommand::Restart, 5);
+    let sentence = "cannot restart pool www: cannot bind '/run/x.sock'";
+    assert_eq!(master.answer(5), Some(Err(with_outlook(sentence).as_str())));
+}
+
 #[test]
 fn a_start_that_fails_is_logged_once_for_each_reason() {
     let mut master = Master::new();
@@ -81,7 +115,7 @@ fn a_start_that_fails_is_logged_once_for_each_reason() {
     master.run(secs(120));
     let sentence = "cannot start pool www: cannot execute '/x': No such file or directory";
     assert_eq!(master.logged_at(log::Level::Error, sentence), 1);
-    assert_eq!(master.answer(1), Some(Err(sentence)));
+    assert_eq!(master.answer(1), Some(Err(with_outlook(sentence).as_str())));
     assert_eq!(master.view("www").reason.as_deref(), Some(sentence));
     let counters = master.view("www").counters;
     assert_eq!(counters.start_failures as usize, master.starts());
@@ -174,7 +208,7 @@ fn sockets_that_cannot_be_opened_are_tried_again_for_ever() {
     master.configure(vec![plan("www", 2), plan("api", 2)], Some(1));
     master.run(secs(200));
     let sentence = format!("cannot start pool www: {reason}");
-    assert_eq!(master.answer(1), Some(Err(sentence.as_str())));
+    assert_eq!(master.answer(1), Some(Err(with_outlook(&sentence).as_str())));
     assert_eq!(master.logged_at(log::Level::Error, &sentence), 1);
     let view = master.view("www");
     assert_eq!((view.state, view.reason), (PoolState::Failed, Some(sentence)));

@@ -250,6 +250,23 @@ fn a_later_reload_supersedes_one_that_is_not_in_force() {
 }
 
 #[test]
+fn a_restart_that_does_not_come_to_its_end_says_so_in_its_own_words() {
+    let mut master = Master::with_www(2);
+    master.program("www", 2, Program::Ends(millis(1), ExitStatus::Code(3)));
+    master.command("www", PoolCommand::Restart, 1);
+    master.run(secs(1));
+    let answer = master.answer(1).unwrap().unwrap_err();
+    assert!(answer.starts_with("cannot restart pool www: child"), "{answer}");
+    assert!(answer.ends_with("from start; its old workers stay in service"), "{answer}");
+    master.activity = Activity::Unknown;
+    master.command("www", PoolCommand::Restart, 2);
+    master.command("www", PoolCommand::Restart, 3);
+    assert_eq!(master.answer(2), Some(Err("cannot restart pool www: superseded by a later restart")));
+    master.configure(vec![plan("www", 2)], Some(4));
+    assert_eq!(master.answer(3), Some(Err("cannot restart pool www: superseded by a later reload")));
+}
+
+#[test]
 fn a_reload_in_force_is_done_even_if_another_follows() {
     let mut master = Master::with_www(2);
     master.everyone_is(Activity::Busy);
@@ -261,8 +278,9 @@ fn a_reload_in_force_is_done_even_if_another_follows() {
     assert_eq!((master.answer(1), master.answer(2)), (None, None));
     master.everyone_is(Activity::Idle);
     master.run(secs(1));
-    assert_eq!(master.answer(1), Some(Ok("www is reloaded, generation 2")));
-    assert_eq!(master.answer(2), Some(Ok("www is reloaded, generation 3")));
+    assert_eq!(master.answer(1), Some(Ok("www is restarted, generation 2")));
+    assert_eq!(master.answer(2), Some(Ok("www is restarted, generation 3")));
+    assert_eq!(master.logged("[pool www] restarted: generation 3 is in service"), 1);
 }
 
 #[test]

@@ -83,6 +83,20 @@ fn a_stop_answers_those_who_waited_for_a_start_or_a_reload() {
 }
 
 #[test]
+fn a_stop_answers_those_who_waited_for_fewer_workers() {
+    let mut master = Master::with_www(3);
+    master.everyone_is(Activity::Busy);
+    master.command("www", PoolCommand::Scale(1), 1);
+    master.run(secs(1));
+    assert_eq!(master.answer(1), None);
+    master.command("www", PoolCommand::Stop, 2);
+    assert_eq!(master.answer(1), Some(Err("cannot scale pool www to 1 worker: it is being stopped")));
+    master.everyone_is(Activity::Idle);
+    master.run(secs(1));
+    assert_eq!(master.answer(2), Some(Ok("www is stopped")));
+}
+
+#[test]
 fn a_removed_pool_is_forgotten() {
     let mut master = Master::with_www(2);
     master.configure(vec![plan("api", 1)], None);
@@ -109,7 +123,7 @@ fn a_removed_pool_is_forgotten() {
         ticket: Some(Ticket(2)),
     });
     master.command("www", PoolCommand::Start, 3);
-    assert_eq!(master.answer(3), Some(Err("pool www is being removed")));
+    assert_eq!(master.answer(3), Some(Err("cannot start pool www: it is being removed")));
     master.configure(vec![plan("www", 4)], Some(4));
     master.everyone_is(Activity::Idle);
     master.run(secs(2));
