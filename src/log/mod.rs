@@ -18,14 +18,13 @@ use std::os::fd::OwnedFd;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use ::log::{Level, LevelFilter, Metadata, Record};
-use nix::errno::Errno;
 
 use self::line::{Entry, Frame, Style};
 use self::sink::Sink;
 use self::writer::Writer;
 use crate::config::model::{Global, LogFormat, LogLevel, LogTarget};
 use crate::os::clock;
-use crate::os::errno::Cause;
+use crate::os::errno::said;
 
 /// Target that makes an error an ALERT: `::log::error!(target: log::ALERT, …)`.
 pub const ALERT: &str = "alert";
@@ -76,8 +75,7 @@ impl fmt::Display for LogError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             LogError::Open { target, cause } => {
-                let cause = Cause(cause.raw_os_error().map_or(Errno::EIO, Errno::from_raw));
-                write!(f, "cannot open {}: {cause}", Named(target))
+                write!(f, "cannot open {}: {}", Named(target), said(cause))
             }
             LogError::Taken => f.write_str("cannot start the log: it is started already"),
             LogError::NotInitialised => f.write_str("cannot change the log: it is not started yet"),

@@ -8,8 +8,8 @@ use super::listeners::ListenerId;
 use crate::event;
 use crate::event::token::Token;
 use crate::ids::{Pid, PoolName, WorkerId};
-use crate::os::clock;
 use crate::os::socket::Listener;
+use crate::os::{clock, errno};
 use crate::sorted::SortedMap;
 use crate::status::snapshot::Activity;
 use crate::supervise::event::{Event, Intake, Load, News};
@@ -60,7 +60,8 @@ impl Master {
         }
         self.ears.0.insert(pool.clone(), watched);
         if let Some(error) = failure {
-            log::error!("[pool {pool}] cannot watch its sockets, looking at them instead: {error}");
+            let cause = errno::said(&error);
+            log::error!("[pool {pool}] cannot watch its sockets, looking at them instead: {cause}");
             self.heard(pool);
         }
     }

@@ -15,8 +15,7 @@ use crate::event;
 use crate::event::token::Token;
 use crate::ids::{ExitStatus, Generation, Pid, PoolName, SlotId, WorkerId};
 use crate::log::capture::{Capture, Form, Limits, Source, Stream};
-use crate::os::activity;
-use crate::os::clock;
+use crate::os::{activity, clock, errno};
 use crate::policy::Wear;
 use crate::supervise::event::{Event, WorkerCommand};
 use crate::wire::gateway::{FromGateway, Past, ToGateway, VERSION};
@@ -84,11 +83,11 @@ impl Master {
         let registry = self.poll.registry();
         let watched = self.workers.listen_to(Token::GatewayLog(number), log.ours, capture, registry);
         if let Err(error) = watched {
-            log::warn!("[pool {pool}] cannot capture what gateway {pid} logs: {error}");
+            log::warn!("[pool {pool}] cannot capture what gateway {pid} logs: {}", errno::said(&error));
         }
         if let Some(channel) = self.gateways.channel(number) {
             event::watch_both_ways(registry, channel, Token::Gateway(number))
-                .map_err(|error| format!("cannot watch gateway {pid}: {error}"))?;
+                .map_err(|error| format!("cannot watch gateway {pid}: {}", errno::said(&error)))?;
         }
         self.on_let_go(pool);
         Ok(())

@@ -15,7 +15,7 @@ use crate::event::token::Token;
 use crate::ids::{Signal, Ticket};
 use crate::log;
 use crate::os::daemon::Stderr;
-use crate::os::{clock, wait};
+use crate::os::{clock, errno, wait};
 use crate::supervise::event::Event;
 use crate::systemd;
 use crate::wire::control::{Extent, Reply};
@@ -220,7 +220,10 @@ impl Master {
             self.set_client_timer(number, Some(PATIENCE));
         }
         if let Err(error) = result {
-            ::log::warn!("cannot accept control client: {error}; trying again in {ACCEPT_PAUSE:?}");
+            ::log::warn!(
+                "cannot accept control client: {}; trying again in {ACCEPT_PAUSE:?}",
+                errno::said(&error)
+            );
             self.timers.set(Timer::Accept, Some(clock::monotonic().after(ACCEPT_PAUSE)));
         }
     }
@@ -269,7 +272,7 @@ impl Master {
         if let Starting::Background(readiness) = starting {
             let stderr = if self.global.log == LogTarget::Stderr { Stderr::Keep } else { Stderr::Null };
             if let Err(error) = readiness.announce(stderr) {
-                ::log::warn!("cannot leave the terminal: {error}");
+                ::log::warn!("cannot leave the terminal: {}", errno::said(&error));
             }
         }
         if let (Some(demo), Some(address)) = (&self.demo, self.first_address()) {

@@ -139,7 +139,8 @@ impl Slots {
         }
         let names = ["slots".to_owned(), format!("slots-{}", std::process::id())];
         for path in names.map(|name| directory.join(name)) {
-            let failed = |error| format!("cannot use directory '{}': {error}", path.display());
+            let failed =
+                |error| format!("cannot use directory '{}': {}", path.display(), errno::said(&error));
             make_directory(&path, 0o711).map_err(failed)?;
             if let Some(_lock) = lock(&path).map_err(failed)? {
                 for entry in fs::read_dir(&path).map_err(failed)?.flatten() {

@@ -17,8 +17,9 @@ use crate::event::token::Token;
 use crate::ids::{Generation, Gid, PoolName, Signal, WorkerId};
 use crate::log::capture::{Capture, Form, Limits, Source, Stream};
 use crate::os::activity::Trail;
+use crate::os::errno::Cause;
 use crate::os::process::{self, Child, Descriptors, EnvironmentBlock, OpenFiles, Output, Session, Spawn};
-use crate::os::{aside, clock, users};
+use crate::os::{aside, clock, errno, users};
 
 /// Starts a worker and watches its pipes; the caller enters it in the table.
 ///
@@ -46,7 +47,8 @@ pub fn start(
     };
     let registry = master.poll.registry();
     if let Err(error) = event::watch(registry, child.report.as_fd(), Token::Report(id)) {
-        log::warn!("[pool {pool}] cannot watch the start of child {}: {error}", child.pid);
+        let cause = errno::said(&error);
+        log::warn!("[pool {pool}] cannot watch the start of child {}: {cause}", child.pid);
     }
     let worker = Worker {
         pool: pool.clone(),
@@ -179,9 +181,10 @@ impl Outputs {
             let watched = master.workers.listen_to(token, pipe.ours, capture, master.poll.registry());
             if let Err(error) = watched {
                 log::warn!(
-                    "[pool {}] cannot capture the output of child {}: {error}",
+                    "[pool {}] cannot capture the output of child {}: {}",
                     worker.pool,
-                    worker.pid
+                    worker.pid,
+                    errno::said(&error)
                 );
             }
         }
@@ -194,8 +197,7 @@ impl Pipe {
     /// # Errors
     /// A sentence: no descriptor is left.
     pub fn open() -> Result<Pipe, String> {
-        let sentence =
-            |errno: nix::errno::Errno| format!("cannot make a pipe for its output: {}", errno.desc());
+        let sentence = |errno| format!("cannot make a pipe for its output: {}", Cause(errno));
         let (ours, theirs) = pipe2(OFlag::O_CLOEXEC).map_err(sentence)?;
         fcntl(&ours, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map_err(sentence)?;
         Ok(Pipe { ours, theirs })

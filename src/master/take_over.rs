@@ -32,6 +32,7 @@ use crate::ids::Ticket;
 use crate::log::{self, LogError};
 use crate::os::activity::Observer;
 use crate::os::aside::{self, AsideError};
+use crate::os::errno::{self, Cause};
 use crate::os::handover::{self, Inheritance, Turn};
 use crate::os::{clock, signal, wait};
 use crate::systemd::Notifier;
@@ -44,7 +45,7 @@ pub const CONSENT: &str = "fpmd can take over";
 /// # Errors
 /// A sentence.
 pub fn trial() -> Result<(), String> {
-    let text = handover::read(io::stdin().as_fd()).map_err(|error| error.to_string())?;
+    let text = handover::read(io::stdin().as_fd()).map_err(|error| errno::said(&error))?;
     let state = State::read(&text).map_err(|error| error.to_string())?;
     let has_gateways = state.gateways.is_any();
     Settings::read(state.settings)?;
@@ -72,7 +73,7 @@ fn take_over(Inheritance { will, turn }: Inheritance) -> Result<Master, String> 
         && let Err(reason) = rehearse(will.as_fd())
     {
         let errno = way_back.take(will.as_fd(), &reason);
-        output::complain("fpmd", &format_args!("cannot go back to the program before: {}", errno.desc()));
+        output::complain("fpmd", &format_args!("cannot go back to the program before: {}", Cause(errno)));
     }
     let mut state = read(will.as_fd())?;
     drop(will);
@@ -89,7 +90,7 @@ fn take_over(Inheritance { will, turn }: Inheritance) -> Result<Master, String> 
 }
 
 fn read(will: BorrowedFd<'_>) -> Result<State, String> {
-    let text = handover::read(will).map_err(|error| error.to_string())?;
+    let text = handover::read(will).map_err(|error| errno::said(&error))?;
     State::read(&text).map_err(|error| error.to_string())
 }
 
@@ -103,7 +104,7 @@ fn rehearse(will: BorrowedFd<'_>) -> Result<(), String> {
     let answer = aside::ask(|| rebuild(read(will)?, |_| Ok(())).map(std::mem::forget));
     answer.unwrap_or_else(|error| {
         Err(match error {
-            AsideError::Start(cause) => format!("no process or descriptor is left: {cause}"),
+            AsideError::Start(cause) => format!("no process or descriptor is left: {}", errno::said(&cause)),
             AsideError::Late => "it has not come to an end with it".to_owned(),
             AsideError::Silent => "it crashed".to_owned(),
         })
@@ -125,17 +126,18 @@ fn rebuild(
     let (global, settings) = Settings::read(state.settings)?;
     begin_log(&log::Settings::from(&global)).map_err(|error| text(&error))?;
     prepare_process()?;
-    let poll = mio::Poll::new().map_err(|error| text(&error))?;
+    let system = |error: io::Error| errno::said(&error);
+    let poll = mio::Poll::new().map_err(system)?;
     let registry = poll.registry();
-    let signals = catch_signals(registry).map_err(|error| text(&error))?;
+    let signals = catch_signals(registry).map_err(system)?;
     let workers = Workers::claim(state.workers, registry).map_err(|error| text(&error))?;
     let user = || global.gateway_user.clone();
     let gateways = Gateways::claim(state.gateways, user(), |pool, generation| settings.of(pool, generation))?;
-    gateways.watch(registry).map_err(|error| text(&error))?;
+    gateways.watch(registry).map_err(system)?;
     let listeners = Listeners::claim(state.listeners).map_err(|error| text(&error))?;
     let slots = ManuallyDrop::new(Slots::claim(&global.runtime_dir, user(), state.slots)?);
     let group = global.control_group.as_ref().map(|group| group.gid);
-    let control = Control::claim(state.control, group, registry).map_err(|error| text(&error))?;
+    let control = Control::claim(state.control, group, registry).map_err(system)?;
     let programs =
         state.programs.into_iter().map(|(pool, generation, program)| ((pool, generation), program));
     Ok(Master {

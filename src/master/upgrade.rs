@@ -19,6 +19,7 @@ use super::take_over::CONSENT;
 use crate::ids::{ExitStatus, Pid, PoolName, Signal, Ticket};
 use crate::log;
 use crate::log::capture::Capture;
+use crate::os::errno::{self, Cause};
 use crate::os::handover::{self, Estate};
 use crate::os::process::{self, Descriptors, EnvironmentBlock, Output, Report, ReportPipe, Spawn};
 use crate::os::signal::Blocked;
@@ -242,7 +243,7 @@ impl Master {
         };
         ::log::info!("upgrading: fpmd {} hands over to '{}'", env!("CARGO_PKG_VERSION"), program.display());
         let errno = estate.become_program(program, state.as_fd(), held);
-        format!("cannot execute '{}': {}", program.display(), errno.desc())
+        format!("cannot execute '{}': {}", program.display(), Cause(errno))
     }
 
     /// What is handed over.
@@ -285,7 +286,7 @@ impl Master {
 fn written(state: &State<&Supervisor, &Capture>) -> Result<OwnedFd, String> {
     let failed = |error: &dyn std::fmt::Display| format!("cannot write the state down: {error}");
     let text = serde_json::to_vec(state).map_err(|error| failed(&error))?;
-    handover::written(&text).map_err(|error| failed(&error))
+    handover::written(&text).map_err(|error| failed(&errno::said(&error)))
 }
 
 /// Nothing that the service manager says to us is for the trial.

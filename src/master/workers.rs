@@ -18,6 +18,7 @@ use crate::event::token::Token;
 use crate::ids::{Moment, Pid, PoolName, WorkerId};
 use crate::log::capture::{Capture, Drained};
 use crate::os::activity::Trail;
+use crate::os::errno;
 use crate::os::process::{Report, ReportPipe};
 use crate::sorted::SortedMap;
 
@@ -151,7 +152,7 @@ impl Workers {
                 false
             }
             Err(error) => {
-                log::warn!("cannot read the output of a worker: {error}");
+                log::warn!("cannot read the output of a worker: {}", errno::said(&error));
                 self.outputs.remove(&token);
                 false
             }

@@ -15,7 +15,7 @@ use nix::unistd::{ForkResult, Pid};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::clock;
+use super::{clock, errno};
 
 /// How long an answer may take; a directory service that does not answer makes this fail, and fpmd goes on.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -34,7 +34,7 @@ pub enum AsideError {
 impl fmt::Display for AsideError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            AsideError::Start(cause) => write!(f, "cannot ask the user database: {cause}"),
+            AsideError::Start(cause) => write!(f, "cannot ask the user database: {}", errno::said(cause)),
             AsideError::Late => {
                 write!(f, "cannot ask the user database: it has not answered within {PATIENCE:?}")
             }

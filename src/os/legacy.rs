@@ -281,14 +281,14 @@ impl Program {
         let _ = unistd::dup2_stdin(listener);
         let _ = unistd::setsid();
         if let Err(cause) = redirect_output_to_null() {
-            let cause = errno::said(&cause);
+            let cause = errno::said_plainly(&cause);
             complain(&format!("couldn't open and redirect stdout/stderr to '/dev/null': {cause}"));
         }
         close_from_3();
         // SAFETY: puts back what was installed before; an inherited disposition is never a function.
         let _ = unsafe { sigaction(NixSignal::SIGCHLD, &signal.0) };
         let failure = self.execute();
-        complain(&format!("exec failed: {}", errno::said(&failure)));
+        complain(&format!("exec failed: {}", errno::said_plainly(&failure)));
         failure
     }
 }

@@ -1,6 +1,8 @@
-//! fpmd's own limit of open files (`getrlimit(2)`, RLIMIT_NOFILE), and its CPUs. Those of workers are set in `process`.
+//! fpmd's own limit of open files (`getrlimit(2)`, RLIMIT_NOFILE) with what helps against it, and its CPUs. Those of workers
+//! are set in `process`.
 
 use std::fmt;
+use std::fs;
 
 use nix::errno::Errno;
 use nix::sched::{CpuSet, sched_getaffinity};
@@ -48,6 +50,24 @@ pub fn raise_open_files() -> Result<OriginalLimit, LimitError> {
             .map_err(|errno| LimitError::Raise { to: original.hard, cause: errno.into() })?;
     }
     Ok(original)
+}
+
+/// What to raise where this error says that a limit of open files was reached, with the limit as it is.
+pub fn remedy(errno: Errno) -> Option<String> {
+    match errno {
+        Errno::EMFILE => {
+            let limit = open_files().ok()?.soft;
+            let unit = "raise LimitNOFILE= of fpmd's unit, or `ulimit -n` where it is started";
+            Some(format!("the limit is {limit}: {unit}"))
+        }
+        Errno::ENFILE => {
+            // Takes a descriptor, which there may be none for.
+            let limit = fs::read_to_string("/proc/sys/fs/file-max").ok();
+            let is = limit.map(|limit| format!(" is {}", limit.trim())).unwrap_or_default();
+            Some(format!("the machine's limit{is}: raise sysctl fs.file-max"))
+        }
+        _ => None,
+    }
 }
 
 /// Why the limit could not be read or raised.

@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 
 use crate::cli::spawn_fcgi::args::Fault;
 use crate::ids::{Gid, Pid, Uid};
-use crate::os::errno::said;
+use crate::os::errno::said_plainly;
 
 /// Why nothing was started. The exit status is 255, but that of a failed exec is its errno.
 #[derive(Debug)]
@@ -144,7 +144,7 @@ impl Notice {
             Notice::Spawned(pid) => format!("child spawned successfully: PID: {pid}"),
             Notice::ChildExited(status) => format!("child exited with: {status}"),
             Notice::ChildSignaled(signal) => format!("child signaled: {signal}"),
-            Notice::WritePidFile(cause) => format!("writing pid file failed: {}", said(cause)),
+            Notice::WritePidFile(cause) => format!("writing pid file failed: {}", said_plainly(cause)),
         }
     }
 }
@@ -155,11 +155,11 @@ fn signed(id: u32) -> i32 {
 }
 
 fn plain(start: &str, cause: &io::Error) -> Vec<u8> {
-    format!("{start}{}", said(cause)).into()
+    format!("{start}{}", said_plainly(cause)).into()
 }
 
 fn about(start: &str, object: &OsString, end: &str, cause: Option<&io::Error>) -> Vec<u8> {
-    let cause = cause.map(said).unwrap_or_default();
+    let cause = cause.map(said_plainly).unwrap_or_default();
     [start.as_bytes(), object.as_bytes(), end.as_bytes(), cause.as_bytes()].concat()
 }
 

@@ -196,7 +196,8 @@ fn out_of_descriptors_it_goes_on_with_the_workers_it_has() {
     fpmd.descriptors_may_change();
     let pool = fpmd.wait_pool("www", "the reason", |pool| pool.reason.is_some());
     assert!(pool.total_processes > 0 && pool.total_processes < 40, "{pool:?}");
-    assert!(pool.reason.unwrap().contains("Too many open files"));
+    let reason = pool.reason.unwrap();
+    assert!(reason.contains("Too many open files (the limit is 64: raise LimitNOFILE="), "{reason}");
     fpmd.address("www").get("/pid").unwrap();
     // With as many as there is room for, all is well.
     fpmd.ctl_done(&["scale", "www", "5"]);
@@ -333,6 +334,7 @@ fn a_descriptor_shortage_on_the_control_socket_passes() {
     let fpmd = rig.expect("Too many open files").start();
     let crowd: Vec<UnixStream> = (0..100).filter_map(|_| UnixStream::connect(fpmd.control()).ok()).collect();
     assert!(crowd.len() >= 40, "{}", crowd.len());
+    fpmd.wait_log("cannot accept control client: Too many open files (the limit is 40: raise LimitNOFILE=");
     let pid = fpmd.pid();
     // Out of descriptors it must wait, not spin.
     let ticks = || -> u64 {

@@ -12,6 +12,7 @@ use crate::config::model::User;
 use crate::ids::{Moment, Pid, PoolName, Signal};
 use crate::master::cgroups::Cgroups;
 use crate::master::spawning::Pipe;
+use crate::os::errno::Cause;
 use crate::os::process::{
     self, Descriptors, EnvironmentBlock, OpenFiles, Output, Privileges, ReportPipe, Session, Spawn,
 };
@@ -65,7 +66,7 @@ impl Program {
                     return Err(format!(
                         "cannot open gateway program '{}': {}",
                         path.display(),
-                        errno.desc()
+                        Cause(errno)
                     ));
                 }
             }
@@ -90,7 +91,7 @@ impl Program {
         cgroups: &mut Cgroups,
     ) -> Result<Process, String> {
         let (channel, theirs) = Channel::open()
-            .map_err(|errno| format!("cannot make a connection to the gateway: {}", errno.desc()))?;
+            .map_err(|errno| format!("cannot make a connection to the gateway: {}", Cause(errno)))?;
         let spawn = self.spawn(pool, user).map_err(|error| error.to_string())?;
         let output = Output::To(log.theirs.as_fd());
         let descriptors = Descriptors {

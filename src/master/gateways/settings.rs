@@ -8,6 +8,7 @@ use std::path::Path;
 use nix::fcntl::OFlag;
 
 use crate::config::model::{Gateway, PmMode, Pool};
+use crate::os::errno;
 use crate::supervise::PoolView;
 use crate::wire::gateway::{Company, Facts, Settings, VERSION};
 
@@ -47,7 +48,7 @@ fn append(path: &Path) -> Result<File, String> {
         .mode(0o600)
         .custom_flags(OFlag::O_NONBLOCK.bits() | OFlag::O_NOCTTY.bits())
         .open(path)
-        .map_err(|error| format!("cannot open log '{}': {error}", path.display()))
+        .map_err(|error| format!("cannot open log '{}': {}", path.display(), errno::said(&error)))
 }
 
 /// A pool's settings as its gateway takes them. `start_time` is the pool's start, seconds since the epoch.

@@ -13,6 +13,7 @@ use crate::ids::{Pid, PoolName, WorkerId};
 use crate::log::capture::Capture;
 use crate::master::seats::Seat;
 use crate::os::activity::Trail;
+use crate::os::errno;
 use crate::os::handover::{Estate, Heirloom};
 use crate::os::socket::Error;
 use crate::sorted::SortedMap;
@@ -80,7 +81,9 @@ impl Workers {
             let pipe = pipe.claim()?;
             match event::watch(registry, pipe.as_fd(), token) {
                 Ok(()) => drop(outputs.insert(token, Output { pipe, capture })),
-                Err(error) => log::warn!("cannot watch the output of a worker any more: {error}"),
+                Err(error) => {
+                    log::warn!("cannot watch the output of a worker any more: {}", errno::said(&error))
+                }
             }
         }
         workers.outputs = outputs;

@@ -38,7 +38,8 @@ fn what_only_root_may_do_is_said() {
             "cannot set the limit of open files to 101: Operation not permitted",
             "cannot set the limit of core files to 1 bytes: Operation not permitted",
             "cannot fork: Resource temporarily unavailable",
-            "cannot make a descriptor for the new process: Too many open files",
+            "cannot make a descriptor for the new process: Too many open files (the limit is 3: raise LimitNOFILE= of \
+             fpmd's unit, or `ulimit -n` where it is started)",
         ]
     );
 }
