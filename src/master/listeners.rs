@@ -5,15 +5,18 @@
 
 mod written;
 
+use std::cell::Cell;
 use std::mem;
 use std::os::fd::{AsFd, OwnedFd};
 
+use log::Level;
 use serde::{Deserialize, Serialize};
 
 pub use self::written::Written;
 use crate::config::model::{ListenAddress, Pool, SocketSettings};
 use crate::ids::{Generation, PoolName};
-use crate::os::socket::{Error, Listener};
+use crate::os::errno::Cause;
+use crate::os::socket::{Error, Listener, Withdrawal};
 use crate::sorted::{SortedMap, SortedSet};
 use crate::systemd::{Inherited, Store};
 
@@ -28,6 +31,8 @@ pub struct Listeners {
     stored: Vec<(String, OwnedFd)>,
     end: End,
     last: ListenerId,
+    /// Whether it was said that newcomers cannot be turned away.
+    is_refusal_told: Cell<bool>,
 }
 
 /// What becomes of a socket that no pool wants any more.
@@ -68,6 +73,7 @@ impl Listeners {
             stored,
             end: End::Closed,
             last: ListenerId::default(),
+            is_refusal_told: Cell::new(false),
         }
     }
 
@@ -200,13 +206,33 @@ impl Listeners {
     /// clients wait for that one.
     pub fn withdraw(&self, pool: &PoolName) {
         let is_left = |listener: &Listener| self.end == End::Left && listener.keepsake().is_some();
-        withdraw_all(pool, self.all(pool).filter(|listener| !is_left(listener)));
+        self.withdraw_all(pool, self.all(pool).filter(|listener| !is_left(listener)));
     }
 
     /// Lets nobody connect any more where none of these generations listens; whoever has can still be accepted.
     pub fn withdraw_others(&self, pool: &PoolName, generations: &[Generation]) {
         let others = self.entries(pool).iter().filter(|entry| !entry.is_wanted_by_any(generations));
-        withdraw_all(pool, others.map(|entry| &entry.listener));
+        self.withdraw_all(pool, others.map(|entry| &entry.listener));
+    }
+
+    fn withdraw_all<'a>(&self, pool: &PoolName, listeners: impl Iterator<Item = &'a Listener>) {
+        for listener in listeners {
+            match listener.withdraw() {
+                Ok(Withdrawal::Done) => {}
+                Ok(Withdrawal::Refused(cause)) => self.tell_refusal(pool, listener, cause),
+                Err(error) => log::warn!("[pool {pool}] {error}"),
+            }
+        }
+    }
+
+    /// Once, as it will be so each time and nobody can do anything about it.
+    fn tell_refusal(&self, pool: &PoolName, listener: &Listener, cause: Cause) {
+        let level = if self.is_refusal_told.replace(true) { Level::Debug } else { Level::Info };
+        log::log!(
+            level,
+            "[pool {pool}] who connects to '{listener}' in the moment before it is closed is reset: the kernel does not \
+             let fpmd turn newcomers away ({cause})"
+        );
     }
 
     /// The sockets that any of these generations wants.
@@ -266,14 +292,6 @@ impl Listeners {
 
     fn entries(&self, pool: &PoolName) -> &[Entry] {
         self.pools.get(pool).map(Vec::as_slice).unwrap_or_default()
-    }
-}
-
-fn withdraw_all<'a>(pool: &PoolName, listeners: impl Iterator<Item = &'a Listener>) {
-    for listener in listeners {
-        if let Err(error) = listener.withdraw() {
-            log::warn!("[pool {pool}] {error}");
-        }
     }
 }
 

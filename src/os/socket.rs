@@ -23,6 +23,7 @@ use nix::sys::socket::{self as sys, AddressFamily, SockFlag, SockType, SockaddrS
 pub use self::error::Error;
 pub use self::kept::PREFIX;
 use self::unix::OwnedPath;
+pub use self::withdraw::Withdrawal;
 pub use self::written::WrittenListener;
 use crate::config::model::{ListenAddress, SocketSettings};
 use crate::os::errno::Cause;

@@ -7,6 +7,16 @@ use nix::errno::Errno;
 
 use super::{Error, Listener, system};
 use crate::config::model::ListenAddress;
+use crate::os::errno::Cause;
+
+/// What came of an attempt to let nobody connect any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Withdrawal {
+    /// Nobody does, or the socket is another's to close.
+    Done,
+    /// The kernel has no way for that, or not for us: some of its versions keep it from all but root.
+    Refused(Cause),
+}
 
 impl Listener {
     /// Lets nobody connect any more: a path is removed, and a TCP socket of our own takes no SYN any more, so that clients
@@ -14,12 +24,15 @@ impl Listener {
     ///
     /// # Errors
     /// One sentence that names the address.
-    pub fn withdraw(&self) -> Result<(), Error> {
+    pub fn withdraw(&self) -> Result<Withdrawal, Error> {
         match &self.path {
-            Some(path) => path.remove(),
-            None if self.is_filtered_by_us() => drop_newcomers(self.fd.as_fd())
-                .map_err(|errno| system("turn newcomers away from", &self.address, errno)),
-            None => Ok(()),
+            Some(path) => path.remove().map(|()| Withdrawal::Done),
+            None if self.is_filtered_by_us() => match drop_newcomers(self.fd.as_fd()) {
+                Ok(()) => Ok(Withdrawal::Done),
+                Err(errno @ (Errno::EPERM | Errno::ENOPROTOOPT)) => Ok(Withdrawal::Refused(errno.into())),
+                Err(errno) => Err(system("turn newcomers away from", &self.address, errno)),
+            },
+            None => Ok(Withdrawal::Done),
         }
     }
 
@@ -100,8 +113,10 @@ mod tests {
         let LocalName::Inet(address) = *listener.local_name() else { panic!("{listener:?}") };
         let connect = || TcpStream::connect_timeout(&address, Duration::from_millis(100));
         let _early = connect().unwrap();
-        listener.withdraw().unwrap();
-        assert!(connect().is_err());
+        match listener.withdraw().unwrap() {
+            Withdrawal::Done => assert!(connect().is_err()),
+            Withdrawal::Refused(cause) => assert!(!crate::os::users::is_root(), "{cause}"),
+        }
         listener.accept().unwrap();
         listener.apply(&socket_settings()).unwrap();
         let _late = connect().unwrap();
