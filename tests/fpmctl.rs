@@ -311,6 +311,10 @@ fn nonsense_is_exit_3() {
         master.join().unwrap();
         assert_eq!((stdout.as_str(), code), ("", 3), "{stderr}");
         assert!(stderr.starts_with("fpmctl: cannot understand fpmd at '"), "{stderr}");
+        assert!(
+            stderr.contains("': it ") && stderr.ends_with("is it another version, or another program?\n"),
+            "{stderr}"
+        );
     }
 }
 
@@ -386,15 +390,22 @@ fn an_absent_master_is_named_with_what_to_do() {
     let (stdout, stderr, code) = said(&fpmctl(&folder.socket(), &["status"]));
     let socket = folder.socket();
     let expected = format!(
-        "fpmctl: cannot reach fpmd at '{}': No such file or directory; is it running? Another socket is named with \
-         --socket\n",
+        "fpmctl: cannot reach fpmd at '{}': No such file or directory; is it running? Use sudo for root's fpmd, \
+         --socket for another socket\n",
         socket.display()
     );
     assert_eq!((stdout.as_str(), stderr, code), ("", expected, 3));
 
     drop(UnixListener::bind(&socket).unwrap());
     let (_, stderr, code) = said(&fpmctl(&socket, &["status"]));
-    assert!(stderr.contains("Connection refused; it ended"), "{stderr}");
+    assert!(
+        stderr.ends_with("Connection refused; it ended and left its socket behind, start it again\n"),
+        "{stderr}"
+    );
+    assert_eq!(code, 3);
+
+    let (_, stderr, code) = said(&fpmctl(Path::new("/dev/null"), &["status"]));
+    assert_eq!(stderr, "fpmctl: cannot reach fpmd at '/dev/null': Connection refused; that is no socket\n");
     assert_eq!(code, 3);
 
     let (stdout, _, code) = said(&fpmctl(&socket, &["reload", "--json"]));

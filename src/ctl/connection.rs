@@ -2,8 +2,10 @@
 //! prints nothing.
 
 use std::fmt;
+use std::fs;
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -12,6 +14,7 @@ use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, setsockopt, socket, sockopt};
 use nix::sys::time::{TimeVal, TimeValLike};
 
+use crate::os::errno;
 use crate::wire::control::{Command, Reply, Request, VERSION};
 use crate::wire::frame::{Decoder, Fault, encode};
 
@@ -50,10 +53,11 @@ impl fmt::Display for Failure {
         let socket = self.socket.display();
         match &self.cause {
             Cause::Connect(errno) => {
-                write!(f, "cannot reach fpmd at '{socket}': {}{}", errno.desc(), advice(*errno))
+                let advice = advice(&self.socket, *errno);
+                write!(f, "cannot reach fpmd at '{socket}': {}{advice}", errno::Cause(*errno))
             }
-            Cause::Send(error) => write!(f, "cannot ask fpmd at '{socket}': {error}"),
-            Cause::Receive(error) => write!(f, "cannot hear fpmd at '{socket}': {error}"),
+            Cause::Send(error) => write!(f, "cannot ask fpmd at '{socket}': {}", errno::said(error)),
+            Cause::Receive(error) => write!(f, "cannot hear fpmd at '{socket}': {}", errno::said(error)),
             Cause::Silent(span) => {
                 write!(f, "cannot hear fpmd at '{socket}': no answer within {} s", span.as_secs_f64())
             }
@@ -63,23 +67,31 @@ impl fmt::Display for Failure {
                     "cannot hear fpmd at '{socket}': it closed the connection before its answer; did it end?"
                 )
             }
-            Cause::Nonsense(fault) => write!(f, "cannot understand fpmd at '{socket}': {fault}"),
+            Cause::Nonsense(fault) => {
+                let doubt = "is it another version, or another program?";
+                write!(f, "cannot understand fpmd at '{socket}': {fault}; {doubt}")
+            }
         }
     }
 }
 
 impl std::error::Error for Failure {}
 
-fn advice(errno: Errno) -> &'static str {
+fn advice(socket: &Path, errno: Errno) -> &'static str {
     match errno {
-        Errno::ENOENT => "; is it running? Another socket is named with --socket",
-        Errno::ECONNREFUSED => "; it ended and left its socket behind",
+        Errno::ENOENT => "; is it running? Use sudo for root's fpmd, --socket for another socket",
+        Errno::ECONNREFUSED if !is_socket(socket) => "; that is no socket",
+        Errno::ECONNREFUSED => "; it ended and left its socket behind, start it again",
         Errno::EACCES | Errno::EPERM => {
             "; run fpmctl as root, as fpmd's own user, or (to look) as a member of its control_group"
         }
         Errno::EAGAIN => "; it accepts no connection, is it stopped or overloaded?",
         _ => "",
     }
+}
+
+fn is_socket(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket())
 }
 
 /// Asks, hands each progress sentence to `progress`, and gives the final reply.

@@ -23,7 +23,7 @@ use crate::ids::{Gid, Ticket};
 use crate::os::{aside, users};
 use crate::sorted::SortedMap;
 use crate::wire::control::{Reply, Request};
-use crate::wire::frame::{self, Decoder};
+use crate::wire::frame::{self, Decoder, Fault};
 
 /// How long a client may take to send its request, and then to read the reply.
 pub const PATIENCE: Duration = Duration::from_secs(10);
@@ -292,7 +292,8 @@ fn read_request(
                 match decoder.message() {
                     Ok(None) => {}
                     Ok(Some(request)) => return Ok(Some(request)),
-                    Err(fault) => return Err(Some(fault.to_string())),
+                    Err(fault @ Fault::Version(_)) => return Err(Some(fault.to_string())),
+                    Err(fault) => return Err(Some(format!("fpmd cannot understand the request: {fault}"))),
                 }
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),

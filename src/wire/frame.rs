@@ -39,7 +39,6 @@ pub enum Fault {
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("cannot read control message: ")?;
         match self {
             Fault::TooLong(limit) => write!(f, "it is longer than {limit} bytes"),
             Fault::NotUtf8 => f.write_str("it is not UTF-8"),
