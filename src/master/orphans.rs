@@ -40,6 +40,7 @@ impl Strangers {
     /// The number may be another process's from now on.
     pub fn reaped(&mut self, pid: Pid) {
         self.named.remove(&pid);
+        self.foreign.remove(&pid);
     }
 
     /// Kills every other child that has not ended; whether there is any other child left, zombies too.
@@ -77,3 +78,17 @@ impl Master {
 
 /// A grandchild that becomes our child raises no SIGCHLD.
 const GLANCE: Duration = Duration::from_millis(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stranger_that_has_ended_leaves_its_number_to_ours() {
+        let (first, second) = (Pid::new(7).unwrap(), Pid::new(8).unwrap());
+        let mut strangers = Strangers { foreign: HashSet::from([first, second]), named: HashSet::new() };
+        strangers.name([first].into_iter());
+        strangers.reaped(first);
+        assert_eq!((strangers.foreign, strangers.named), (HashSet::from([second]), HashSet::new()));
+    }
+}

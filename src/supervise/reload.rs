@@ -279,8 +279,6 @@ impl Pool {
         *failures += 1;
         if *failures >= most {
             self.abort_exchange(now, reason, out);
-            // The attempt may have closed sockets that only the old settings have.
-            self.listen(self.current.generation, out);
         }
     }
 
@@ -299,6 +297,8 @@ impl Pool {
         };
         out.log(log::Level::Error, wish.denied(&self.name, &reason));
         self.cancel_exchange(now, &reason, out);
+        // The attempt, or one that it superseded, may have closed or changed sockets, and the gateway has its settings.
+        self.listen(self.current.generation, out);
     }
 
     fn switch(&mut self, now: Moment, out: &mut Effects) {

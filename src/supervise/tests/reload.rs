@@ -143,6 +143,14 @@ fn sockets_that_cannot_be_opened_leave_everything_as_it_was() {
     assert_eq!(master.answer(1), Some(Err(reason)));
     assert_eq!((master.alive("www"), master.alive("api").len()), (old, 1));
     assert!(master.actions.contains(&forget(2)));
+    // What it has changed of sockets that are open is undone.
+    let listen = |generation| Action::Listen { pool: name("www"), generation: Generation(generation) };
+    let asked: Vec<&Action> = master
+        .actions
+        .iter()
+        .filter(|action| matches!(action, Action::Listen { pool, .. } if *pool == name("www")))
+        .collect();
+    assert_eq!(asked, [&listen(1), &listen(2), &listen(1)]);
 }
 
 #[test]
