@@ -361,6 +361,26 @@ impl Gateways {
     }
 }
 
+#[cfg(test)]
+impl Gateways {
+    /// A process that nobody needs any more, and its end of the channel.
+    pub fn with_leaving(&mut self, number: u64, registry: &mio::Registry) -> std::os::fd::OwnedFd {
+        let (channel, theirs) = channel::Channel::open().unwrap();
+        // More than there can be: nobody is killed for it.
+        let pid = Pid::new(i32::MAX).unwrap();
+        let since = Moment(Duration::ZERO);
+        let process = Process { number, pid, channel, report: None, since, untaken: 0 };
+        crate::event::watch_both_ways(
+            registry,
+            process.channel.as_fd(),
+            crate::event::token::Token::Gateway(number),
+        )
+        .unwrap();
+        self.leaving.insert(number, process);
+        theirs
+    }
+}
+
 impl Gateway {
     fn process(&self) -> Option<&Process> {
         match &self.state {

@@ -114,7 +114,7 @@ struct Master {
     service: Service,
     /// Until the first configuration is in force.
     starting: Option<Starting>,
-    /// Pipes of workers that said more than one turn takes.
+    /// Workers' pipes and gateways that said more than one turn takes.
     talkative: VecDeque<Token>,
     farewell: Farewell,
     /// Why no pool serves after the start.

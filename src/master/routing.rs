@@ -337,3 +337,67 @@ impl Master {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+
+    use nix::errno::Errno;
+    use nix::fcntl::{FcntlArg, OFlag, fcntl};
+    use nix::sys::socket::{setsockopt, sockopt};
+
+    use super::*;
+    use crate::master::testing::idle_master;
+    use crate::os::fdpass;
+    use crate::os::process::testing::{output, playing, role, said, say};
+    use crate::os::testing::TempDir;
+
+    /// Says as much as there is room for; how many messages that is.
+    fn flood(gateway: &OwnedFd) -> usize {
+        let message = serde_json::to_vec(&FromGateway::Works).unwrap();
+        let mut sent = 0;
+        loop {
+            match fdpass::send(gateway.as_fd(), &message, &[]) {
+                Ok(()) => sent += 1,
+                Err(errno) => break assert_eq!(errno, Errno::EAGAIN),
+            }
+        }
+        sent
+    }
+
+    #[test]
+    fn a_gateway_that_never_stops_talking_is_heard_for_a_turn_at_a_time() {
+        let text = output(&role("master::routing::tests::role_flooded"));
+        assert_eq!(said(&text), ["all is well"], "{text}");
+    }
+
+    #[test]
+    #[ignore = "a role of another test"]
+    fn role_flooded() {
+        const NUMBER: u64 = 7;
+        if !playing() {
+            return;
+        }
+        let directory = TempDir::new();
+        let mut master = idle_master(&directory);
+        let gateway = master.gateways.with_leaving(NUMBER, master.poll.registry());
+        fcntl(&gateway, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
+        setsockopt(&gateway, sockopt::SndBuf, &(1 << 20)).unwrap();
+        let sent = flood(&gateway);
+        assert!(sent > MESSAGES_A_TURN, "there is room for {sent} messages only");
+        master.on_gateway(NUMBER);
+        assert_eq!(master.talkative, [Token::Gateway(NUMBER)]);
+        let left = std::iter::from_fn(|| master.gateways.next_message(NUMBER)).count();
+        assert_eq!(left, sent - MESSAGES_A_TURN);
+        // What one turn leaves is the next one's, without a word from the kernel.
+        let mut sent = flood(&gateway);
+        while sent >= MESSAGES_A_TURN {
+            master.hear_out();
+            assert_eq!(master.talkative, [Token::Gateway(NUMBER)]);
+            sent -= MESSAGES_A_TURN;
+        }
+        master.hear_out();
+        assert!(master.talkative.is_empty() && master.gateways.next_message(NUMBER).is_none());
+        say("all is well");
+    }
+}

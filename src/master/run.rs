@@ -91,11 +91,7 @@ impl Master {
                     None => ::log::warn!("unknown readiness token {:?}", event.token()),
                 }
             }
-            for _ in 0..self.talkative.len() {
-                if let Some(token) = self.talkative.pop_front() {
-                    self.on_ready(token);
-                }
-            }
+            self.hear_out();
             let now = clock::monotonic();
             while let Some(timer) = self.timers.expired(now) {
                 self.on_timer(timer);
@@ -126,6 +122,15 @@ impl Master {
             Token::Stdout(_) | Token::Stderr(_) | Token::GatewayLog(_) => self.on_output(token),
             Token::Gateway(number) => self.on_gateway(number),
             Token::Listener(number) => self.on_queue(number),
+        }
+    }
+
+    /// Goes on with those that had more to say than a turn takes; whoever has more still is heard in the next one.
+    pub(super) fn hear_out(&mut self) {
+        for _ in 0..self.talkative.len() {
+            if let Some(token) = self.talkative.pop_front() {
+                self.on_ready(token);
+            }
         }
     }
 

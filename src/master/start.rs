@@ -82,7 +82,7 @@ fn report(done: Result<(), Failure>) -> ExitCode {
 
 /// Why fpmd does not start.
 #[derive(Debug)]
-enum Failure {
+pub(super) enum Failure {
     Config(Errors),
     Command(String),
     Log(LogError),
@@ -270,7 +270,7 @@ fn prepare_process() -> Result<OriginalLimit, Failure> {
 }
 
 /// Opens what the loop needs and hands the configuration to the supervisor.
-fn bring_up(
+pub(super) fn bring_up(
     inherited: Inherited,
     source: Source,
     pid_files: PidFiles,

@@ -45,7 +45,7 @@ pub const CONSENT: &str = "fpmd can take over";
 /// # Errors
 /// A sentence.
 pub fn trial() -> Result<(), String> {
-    let text = handover::read(io::stdin().as_fd()).map_err(|error| errno::said(&error))?;
+    let text = handover::read(io::stdin().as_fd()).map_err(system)?;
     let state = State::read(&text).map_err(|error| error.to_string())?;
     let has_gateways = state.gateways.is_any();
     Settings::read(state.settings)?;
@@ -90,7 +90,7 @@ fn take_over(Inheritance { will, turn }: Inheritance) -> Result<Master, String> 
 }
 
 fn read(will: BorrowedFd<'_>) -> Result<State, String> {
-    let text = handover::read(will).map_err(|error| errno::said(&error))?;
+    let text = handover::read(will).map_err(system)?;
     State::read(&text).map_err(|error| error.to_string())
 }
 
@@ -117,6 +117,10 @@ fn prepare_process() -> Result<(), String> {
     wait::set_subreaper().map_err(|error| error.to_string())
 }
 
+fn system(error: io::Error) -> String {
+    errno::said(&error)
+}
+
 /// Everything from what is written down. Only what removes nothing when it is dropped is made before what may fail.
 fn rebuild(
     state: State,
@@ -126,7 +130,6 @@ fn rebuild(
     let (global, settings) = Settings::read(state.settings)?;
     begin_log(&log::Settings::from(&global)).map_err(|error| text(&error))?;
     prepare_process()?;
-    let system = |error: io::Error| errno::said(&error);
     let poll = mio::Poll::new().map_err(system)?;
     let registry = poll.registry();
     let signals = catch_signals(registry).map_err(system)?;

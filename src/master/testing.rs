@@ -1,10 +1,18 @@
 //! What the tests of the master share.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
+
+use super::globals::PidFiles;
+use super::source::Source;
+use super::{Master, Starting, reload, start};
 use crate::config::model::{
     Dispatch, Environment, ListenAddress, PmMode, Pool, ProcessManagement, Resources, SocketSettings,
 };
 use crate::ids::{PoolName, Signal};
-use std::time::Duration;
+use crate::os::testing::TempDir;
+use crate::systemd::Inherited;
 
 /// A pool with plain settings.
 pub(super) fn pool(name: &str) -> Pool {
@@ -46,4 +54,15 @@ pub(super) fn pool(name: &str) -> Pool {
         },
         known_worker: None,
     }
+}
+
+/// A master without a pool that is not in its loop yet. Only for a process of its own, whose signals it catches.
+pub(super) fn idle_master(directory: &TempDir) -> Master {
+    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o700)).unwrap();
+    let text = format!("[global]\nruntime_dir = {:?}\n", directory.path());
+    let source = Source::Text { name: "test".to_owned(), text };
+    let config = reload::load(&source).unwrap();
+    let (inherited, pid_files) = (Inherited::take().unwrap(), PidFiles::new(None));
+    let master = start::bring_up(inherited, source, pid_files, config, Starting::Foreground, None);
+    master.unwrap_or_else(|failure| panic!("{failure}"))
 }
