@@ -227,6 +227,32 @@ impl From<Signal> for String {
     }
 }
 
+/// How the kernel shares CPU time among processes that are not real-time, `sched(7)`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SchedulingPolicy {
+    /// SCHED_OTHER: a process that wakes up may interrupt another one.
+    Other,
+    /// SCHED_BATCH: one that wakes up waits until another one sleeps or has had its turn.
+    Batch,
+    /// SCHED_IDLE: only what others leave.
+    Idle,
+}
+
+impl SchedulingPolicy {
+    /// All, in the order of the documentation.
+    pub const ALL: [SchedulingPolicy; 3] =
+        [SchedulingPolicy::Other, SchedulingPolicy::Batch, SchedulingPolicy::Idle];
+
+    /// The word of `CPUSchedulingPolicy=` in systemd.exec(5), which is also ours.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            SchedulingPolicy::Other => "other",
+            SchedulingPolicy::Batch => "batch",
+            SchedulingPolicy::Idle => "idle",
+        }
+    }
+}
+
 /// How a process ended, from `waitpid(2)`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum ExitStatus {

@@ -85,6 +85,7 @@ pub(super) fn pool_value(pool: &Pool, name: &str) -> Option<String> {
         "directory" => pool.directory.as_deref().map(path),
         "umask" => pool.umask.map(|bits| quote(&show_mode(bits))),
         "process_priority" => pool.process_priority.map(|nice| nice.to_string()),
+        "scheduling_policy" => pool.scheduling_policy.map(|policy| quote(policy.as_str())),
         "rlimit_files" => pool.rlimit_files.map(|files| files.to_string()),
         "rlimit_core" => pool.rlimit_core.map(|bytes| match bytes {
             u64::MAX => quote("unlimited"),

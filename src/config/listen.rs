@@ -1,5 +1,6 @@
 //! Addresses to listen on: reading them, and finding two that are one socket. fpmd.toml(5), ADDRESSES.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::{Component, Path, PathBuf};
 
@@ -14,6 +15,19 @@ pub const LONGEST_UNIX: usize = 107;
 
 /// The longest `FileDescriptorName=`, systemd.socket(5).
 const LONGEST_NAME: usize = 255;
+
+impl fmt::Display for ListenAddress {
+    /// As the configuration writes it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ListenAddress::Tcp(address) => address.fmt(f),
+            ListenAddress::Port(port) => port.fmt(f),
+            ListenAddress::Unix(path) => path.display().fmt(f),
+            ListenAddress::Abstract(name) => write!(f, "@{name}"),
+            ListenAddress::Systemd(name) => write!(f, "systemd:{name}"),
+        }
+    }
+}
 
 /// Reads an address: `/path`, `@name`, `systemd:NAME`, `9000`, `127.0.0.1:9000`, `[::1]:9000`.
 ///

@@ -2,14 +2,13 @@
 //!
 //! Every value is filled in (a default is already applied) and valid on its own; `--dump` prints this.
 
-use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{Gid, PoolName, Signal, Uid};
+use crate::ids::{Gid, PoolName, SchedulingPolicy, Signal, Uid};
 use crate::policy::Lifetime;
 use crate::policy::demand::{self, Bounds, Mode};
 use crate::sorted::SortedMap;
@@ -141,6 +140,8 @@ pub struct Pool {
     pub umask: Option<u32>,
     /// Nice value, -20 to 19; `None` keeps fpmd's own.
     pub process_priority: Option<i32>,
+    /// Scheduling policy of the workers; `None` keeps fpmd's own.
+    pub scheduling_policy: Option<SchedulingPolicy>,
     /// Soft and hard RLIMIT_NOFILE of the workers.
     pub rlimit_files: Option<u64>,
     /// Soft and hard RLIMIT_CORE of the workers, bytes; `u64::MAX` is unlimited.
@@ -369,19 +370,6 @@ impl ProcessManagement {
             max_spawn_rate: pace.map_or(1, |pace| pace.max_spawn_rate),
             at_once: demand::at_once(cpus),
             idle_timeout: pace.map_or(Duration::ZERO, |pace| pace.process_idle_timeout),
-        }
-    }
-}
-
-impl fmt::Display for ListenAddress {
-    /// As the configuration writes it.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            ListenAddress::Tcp(address) => address.fmt(f),
-            ListenAddress::Port(port) => port.fmt(f),
-            ListenAddress::Unix(path) => path.display().fmt(f),
-            ListenAddress::Abstract(name) => write!(f, "@{name}"),
-            ListenAddress::Systemd(name) => write!(f, "systemd:{name}"),
         }
     }
 }

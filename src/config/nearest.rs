@@ -6,7 +6,8 @@ use super::keys::{self, Key, Section};
 const LONGEST: usize = 64;
 
 /// Names of php-fpm and habit that no edit distance finds.
-const ALIASES: [(&str, &str); 9] = [
+const ALIASES: [(&str, &str); 11] = [
+    ("CPUSchedulingPolicy", "scheduling_policy"),
     ("chdir", "directory"),
     ("cwd", "directory"),
     ("error_log", "log"),
@@ -14,6 +15,7 @@ const ALIASES: [(&str, &str); 9] = [
     ("nice", "process_priority"),
     ("pid", "pid_file"),
     ("processes", "max_children"),
+    ("scheduler", "scheduling_policy"),
     ("socket", "listen"),
     ("workers", "max_children"),
 ];

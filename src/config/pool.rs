@@ -15,7 +15,7 @@ use super::model::{
 };
 use super::walk::{Item, Report, Table, type_name};
 use super::{gateway, identity, resources, scaling, worker};
-use crate::ids::PoolName;
+use crate::ids::{PoolName, SchedulingPolicy};
 use crate::policy::Lifetime;
 
 /// What all pools share while they are read.
@@ -62,6 +62,7 @@ pub(super) fn resolve(context: &mut Context<'_>, name: &PoolName, table: &Table<
         directory,
         umask: table.optional(report, "umask", |report, item| item.mode(report)),
         process_priority: table.optional(report, "process_priority", |report, item| item.whole(report)),
+        scheduling_policy: table.optional(report, "scheduling_policy", scheduling_policy),
         rlimit_files: table.optional(report, "rlimit_files", |report, item| item.whole(report)),
         rlimit_core: table.optional(report, "rlimit_core", |report, item| item.size_or_unlimited(report)),
         resources: resources::read(report, table),
@@ -230,6 +231,11 @@ fn directory(report: &mut Report, item: &Item<'_>, root: Option<&Path>, host: &d
     }
     let inside = root.map_or(String::new(), |root| format!(" inside '{}'", root.display()));
     item.refuse(report, format!("there is no directory '{}'{inside}", path.display()))
+}
+
+fn scheduling_policy(report: &mut Report, item: &Item<'_>) -> Option<SchedulingPolicy> {
+    let word = item.choice(report)?;
+    SchedulingPolicy::ALL.into_iter().find(|policy| policy.as_str() == word)
 }
 
 /// `[pool.NAME.pm]`, without entries where the file has none; `None` if it is not a table.

@@ -116,6 +116,7 @@ fn prepare(master: &Master, pool: &Pool) -> Result<Spawn, String> {
         },
         core_size: pool.rlimit_core,
         priority: pool.process_priority,
+        policy: pool.scheduling_policy,
         groups,
         gid,
         chroot: path(&pool.chroot)?,

@@ -36,6 +36,7 @@ pub(super) fn pool(name: &str) -> Pool {
         directory: None,
         umask: None,
         process_priority: None,
+        scheduling_policy: None,
         rlimit_files: None,
         rlimit_core: None,
         resources: Resources::default(),

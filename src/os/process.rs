@@ -22,7 +22,7 @@ use std::sync::Arc;
 use nix::errno::Errno;
 use nix::unistd::ForkResult;
 
-use crate::ids::{Gid, Pid, Signal, Uid};
+use crate::ids::{Gid, Pid, SchedulingPolicy, Signal, Uid};
 use crate::os::errno::Cause;
 use crate::os::limits::OriginalLimit;
 use crate::os::signal::Blocked;
@@ -52,6 +52,8 @@ pub struct Spawn {
     pub core_size: Option<u64>,
     /// Nice value, -20 to 19; `None` keeps ours.
     pub priority: Option<i32>,
+    /// Scheduling policy; `None` keeps ours.
+    pub policy: Option<SchedulingPolicy>,
     /// All supplementary groups; `None` keeps ours, empty means none.
     pub groups: Option<Vec<Gid>>,
     /// Real, effective and saved group; `None` keeps ours.
@@ -150,6 +152,7 @@ impl Spawn {
             open_files: OpenFiles::Keep,
             core_size: None,
             priority: None,
+            policy: None,
             groups: None,
             gid: None,
             chroot: None,

@@ -101,11 +101,16 @@ fn median(mut values: Vec<f64>) -> f64 {
     values[values.len() / 2]
 }
 
-/// Pools of the same workers: `direct`, `gateway`, and `bare`, whose own gateway has nothing to do.
+/// Pools of the same workers: `direct`, `gateway`, `batch` with that scheduling policy, and `bare`, whose own gateway has
+/// nothing to do.
 fn pools(command: &[String], workers: u32) -> Fpmd {
     let pool = |name: &str, dispatch| Pool::new(name, command).workers(workers).dispatch(dispatch);
-    let pools = [("direct", Dispatch::Direct), ("gateway", Dispatch::Gateway), ("bare", Dispatch::Gateway)];
-    pools.into_iter().fold(Rig::new(), |rig, (name, dispatch)| rig.pool(pool(name, dispatch))).start()
+    Rig::new()
+        .pool(pool("direct", Dispatch::Direct))
+        .pool(pool("gateway", Dispatch::Gateway))
+        .pool(pool("batch", Dispatch::Gateway).key("scheduling_policy", "\"batch\""))
+        .pool(pool("bare", Dispatch::Gateway))
+        .start()
 }
 
 /// A bare relay to the workers of the pool `bare`, on the slots that a gateway would reach them on.
@@ -119,9 +124,9 @@ fn load(socket: PathBuf, path: &str, connection: Connection) -> Load {
     Load { socket, path: path.to_owned(), clients: CLIENTS, connection }
 }
 
-/// The process of the gateway of the pool `gateway`.
-fn gateway(fpmd: &Fpmd) -> i32 {
-    fpmd.pool("gateway").gateway.expect("a gateway runs").pid.as_raw()
+/// The process of the gateway of a pool.
+fn gateway_of(fpmd: &Fpmd, pool: &str) -> i32 {
+    fpmd.pool(pool).gateway.expect("a gateway runs").pid.as_raw()
 }
 
 /// CPU time of a process, microseconds (proc(5), schedstat).
@@ -182,15 +187,18 @@ impl Way {
 /// and with.
 fn compare(what: &str, command: Vec<String>, workers: u32, path: &str, wanted: (f64, f64)) {
     let fpmd = pools(&command, workers);
-    let (relay, pid) = (bare_relay(&fpmd), gateway(&fpmd));
-    let to_pool = |name, connection, pid| Way::new(load(fpmd.socket(name), path, connection), pid);
+    let relay = bare_relay(&fpmd);
+    let to_gateway =
+        |name, connection| Way::new(load(fpmd.socket(name), path, connection), gateway_of(&fpmd, name));
     let to_relay = |connection| Way::new(load(relay.socket(), path, connection), relay.pid());
     let mut ways = [
-        to_pool("direct", Connection::Close, fpmd.pid()),
-        to_pool("gateway", Connection::Close, pid),
+        Way::new(load(fpmd.socket("direct"), path, Connection::Close), fpmd.pid()),
+        to_gateway("gateway", Connection::Close),
+        to_gateway("batch", Connection::Close),
         to_relay(Connection::Close),
         to_relay(Connection::Keep),
-        to_pool("gateway", Connection::Keep, pid),
+        to_gateway("batch", Connection::Keep),
+        to_gateway("gateway", Connection::Keep),
     ];
     for way in &ways {
         way.load.run(SPAN); // warms up
@@ -203,11 +211,21 @@ fn compare(what: &str, command: Vec<String>, workers: u32, path: &str, wanted: (
             ways.iter_mut().rev().for_each(Way::measure);
         }
     }
-    let [direct, closed, bare_closed, bare_kept, kept] = ways;
+    let [direct, closed, batch_closed, bare_closed, bare_kept, batch_kept, kept] = ways;
     say(&format!("{what}: direct, closed, a second"), direct.rate(), 0, Wanted::Anything);
     let most = |most| if path == "/hello" { Wanted::AtMost(most) } else { Wanted::Anything };
     tell("closed", &closed, &bare_closed, &direct, (Wanted::AtLeast(wanted.0), most(14.0)));
     tell("kept", &kept, &bare_kept, &direct, (Wanted::AtLeast(wanted.1), most(8.0)));
+    for (name, batch, least) in [("closed", batch_closed, wanted.0), ("kept", batch_kept, wanted.1)] {
+        let least = Wanted::AtLeast(least);
+        say(&format!("    gateway, {name}, workers under batch / direct"), batch.over(&direct), 2, least);
+        say(
+            &format!("    gateway, {name}, workers under batch: CPU a request, us"),
+            batch.cost(),
+            1,
+            Wanted::Anything,
+        );
+    }
     drop(relay);
     fpmd.finish();
 }
@@ -226,7 +244,7 @@ fn tell(name: &str, gateway: &Way, bare: &Way, direct: &Way, (rate, cost): (Want
 /// Counted by strace, which slows everything down alike.
 fn system_calls() {
     let fpmd = pools(&workers::php(), 4);
-    let (relay, pid) = (bare_relay(&fpmd), gateway(&fpmd));
+    let (relay, pid) = (bare_relay(&fpmd), gateway_of(&fpmd, "gateway"));
     for (name, connection, bound) in [("closed", Connection::Close, 6.5), ("kept", Connection::Keep, 4.3)] {
         let load = |socket| load(socket, "/hello", connection);
         let (each, calls) = traced(&fpmd, &load(fpmd.socket("gateway")), pid);
@@ -281,7 +299,7 @@ fn idle_connections() {
         return println!("skipped: 10,000 connections; only {most} open files are allowed");
     }
     let fpmd = pools(&workers::php(), 4);
-    let pid = gateway(&fpmd);
+    let pid = gateway_of(&fpmd, "gateway");
     let megabytes = || {
         let text = process::status_line(pid, "VmRSS").unwrap();
         text.split(' ').next().unwrap().parse::<f64>().unwrap() / 1024.0

@@ -48,25 +48,30 @@ pub fn against_php_fpm() {
     if !Path::new("/usr/bin/wrk").exists() || !nix::unistd::geteuid().is_root() {
         return println!("skipped: nginx; it needs wrk and root");
     }
-    let pool = Pool::new("www", &workers::php()).workers(4).dispatch(Dispatch::Gateway);
-    let fpmd = Rig::new().pool(pool).start();
-    let ours = Site::new(Manner::Kept, &fpmd.socket("www"));
+    let pool = |name| Pool::new(name, &workers::php()).workers(4).dispatch(Dispatch::Gateway);
+    let batch = pool("batch").key("scheduling_policy", "\"batch\"");
+    let fpmd = Rig::new().pool(pool("www")).pool(batch).start();
+    let ours = ["www", "batch"].map(|name| Site::new(Manner::Kept, &fpmd.socket(name)));
+    let own = || ours.each_ref().map(Site::rate);
     for (what, number, manner, bound) in [
         ("nginx: PHP hello, gateway / php-fpm of 4", 4, Manner::Plain, 1.5),
         ("nginx: PHP hello, gateway / php-fpm of 16, all pinned", 16, Manner::Kept, 1.05),
     ] {
         let fpm = PhpFpm::start(program, number, "");
         let theirs = Site::new(manner, &fpm.socket());
-        let mut ratios = Vec::new();
+        let mut ratios = [Vec::new(), Vec::new()];
         for round in 0..=ROUNDS {
-            let early = (round % 2 == 0).then(|| ours.rate());
+            let early = (round % 2 == 0).then(own);
             let other = theirs.rate();
-            let own = early.unwrap_or_else(|| ours.rate());
+            let own = early.unwrap_or_else(own);
+            // The first round warms up.
             if round > 0 {
-                ratios.push(own / other);
+                ratios.iter_mut().zip(own).for_each(|(ratios, own)| ratios.push(own / other));
             }
         }
-        say(what, median(ratios), 2, Wanted::AtLeast(bound));
+        let [usual, batch] = ratios.map(median);
+        say(what, usual, 2, Wanted::AtLeast(bound));
+        say("    with workers under batch", batch, 2, Wanted::AtLeast(bound));
     }
     drop(ours);
     fpmd.finish();

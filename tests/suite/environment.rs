@@ -132,16 +132,19 @@ fn folder_umask_priority_and_limits() {
         .key("directory", "\"/usr/share\"")
         .key("umask", "\"027\"")
         .key("process_priority", "7")
+        .key("scheduling_policy", "\"batch\"")
         .key("rlimit_files", "99")
         .key("rlimit_core", "4096");
     let fpmd = Rig::new().pool(pool).start();
     let pid = fpmd.workers("www")[0];
     assert_eq!(fs::read_link(format!("/proc/{pid}/cwd")).unwrap().to_str(), Some("/usr/share"));
     assert_eq!(process::status_line(pid, "Umask").unwrap(), "0027");
-    assert_eq!(process::process(pid).unwrap().nice, 7);
+    let worker = process::process(pid).unwrap();
+    assert_eq!((worker.nice, worker.policy), (7, 3));
     assert_eq!(process::limits(pid, "Max open files"), Some(("99".into(), "99".into())));
     assert_eq!(process::limits(pid, "Max core file size"), Some(("4096".into(), "4096".into())));
-    assert_eq!(process::process(fpmd.pid()).unwrap().nice, 0, "fpmd itself keeps its priority");
+    let own = process::process(fpmd.pid()).unwrap();
+    assert_eq!((own.nice, own.policy), (0, 0), "fpmd itself keeps its priority and policy");
     fpmd.finish();
 }
 

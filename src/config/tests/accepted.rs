@@ -7,7 +7,7 @@ use super::super::keys::{self, Default};
 use super::super::model::{KnownWorker, ListenAddress, LogLevel, LogTarget, PmMode, Pool, Resources};
 use super::super::{dump, load_text};
 use super::{FakeHost, MAIN, OWN_POOL, POOL, config};
-use crate::ids::Signal;
+use crate::ids::{SchedulingPolicy, Signal};
 
 fn pool(text: &str) -> Pool {
     let pools = config(text).pools;
@@ -53,7 +53,7 @@ fn defaults_are_those_of_the_table() {
 fn every_form_of_a_value_is_read() {
     let text = format!(
         "{POOL}group = 4\nsupplementary_groups = [\"video\", 4]\ndirectory = \"/srv\"\numask = 0o027\n\
-         process_priority = -5\nrlimit_files = 65536\nrlimit_core = \"unlimited\"\nclear_env = false\n\
+         process_priority = -5\nscheduling_policy = \"batch\"\nrlimit_files = 65536\nrlimit_core = \"unlimited\"\nclear_env = false\n\
          env = {{ LANG = \"C.UTF-8\" }}\npass_env = [\"PATH\"]\nstop_signal = \"usr1\"\nstop_timeout = 90\n\
          start_timeout = \"250ms\"\nlisten_backlog = 16\nmemory_max = \"512M\"\nmemory_high = \"384M\"\n\
          worker_memory_max = \"128M\"\ncpu_weight = 50\ncpu_max = \"150%\"\npids_max = 64\n"
@@ -67,6 +67,7 @@ fn every_form_of_a_value_is_read() {
     assert_eq!(pool.group.map(|group| group.name).as_deref(), Some("adm"));
     assert_eq!(pool.supplementary_groups.map(|groups| groups.len()), Some(2));
     assert_eq!((pool.umask, pool.process_priority), (Some(0o27), Some(-5)));
+    assert_eq!(pool.scheduling_policy, Some(SchedulingPolicy::Batch));
     assert_eq!((pool.rlimit_files, pool.rlimit_core), (Some(65536), Some(u64::MAX)));
     let resources = Resources {
         memory_max: Some(512 << 20),

@@ -160,6 +160,11 @@ fn an_impossible_value_names_the_range() {
             18,
             "listen_backlog: 99999999999999999999 is out of range; it is 1 to 2147483647",
         ),
+        (
+            "scheduling_policy = \"bach\"",
+            21,
+            "scheduling_policy: 'bach' is not one of other, batch, idle; did you mean \"batch\"?",
+        ),
         ("process_priority = 20", 20, "process_priority: 20 is out of range; it is -20 to 19"),
         ("rlimit_files = 3", 16, "rlimit_files: 3 is out of range; it is 16 to 1073741816"),
         (

@@ -36,7 +36,6 @@ fn pool() -> impl Strategy<Value = String> {
             "[\"@x\", \"systemd:x\", \"/srv/y\"]",
         ]),
         line("listen_backlog", 1u32..5000),
-        line("process_priority", -20i32..20),
         line("rlimit_core", proptest::sample::select(vec!["\"unlimited\"", "0", "4096", "\"3M\""])),
         line("memory_max", proptest::sample::select(vec!["\"64M\"", "1048576", "\"3G\""])),
         line("cpu_max", proptest::sample::select(vec!["\"50%\"", "\"400%\""])),
@@ -47,6 +46,11 @@ fn pool() -> impl Strategy<Value = String> {
         line("stop_signal", proptest::sample::select(vec!["\"INT\"", "9", "40"])),
         line("stop_timeout", time()),
         line("start_timeout", 0u32..1000),
+        (
+            line("process_priority", -20i32..20),
+            line("scheduling_policy", proptest::sample::select(vec!["\"other\"", "\"batch\"", "\"idle\""])),
+        )
+            .prop_map(|(priority, policy)| priority + &policy),
         line("clear_env", any::<bool>()),
         line("catch_workers_output", any::<bool>()),
         line("directory", proptest::sample::select(vec!["\"/srv\"", "\"/\""])),
@@ -69,8 +73,8 @@ fn pool() -> impl Strategy<Value = String> {
     (first, second, environment, command).prop_map(
         |(first, second, environment, (program, arguments, children, mode))| {
             let arguments: String = arguments.iter().map(|text| format!(", {}", literal(text))).collect();
-            let (listen, a, b, c, d, e, l, m) = first;
-            let (f, g, h, i, j, k) = second;
+            let (listen, a, c, d, e, l, m) = first;
+            let (f, g, h, b, i, j, k) = second;
             // Without a gateway only a static pool has several addresses.
             let mode = if listen.contains(',') { "" } else { mode };
             format!(

@@ -12,7 +12,7 @@ use nix::sys::stat::{Mode, umask};
 use nix::unistd::{self, Gid, Pid, Uid};
 
 use super::{Privileges, Session, Step, report};
-use crate::ids::Signal;
+use crate::ids::{SchedulingPolicy, Signal};
 
 /// What the child does, in the form that its system calls take.
 pub(super) struct Plan<'a> {
@@ -26,6 +26,7 @@ pub(super) struct Plan<'a> {
     pub open_files: Option<(rlim_t, rlim_t)>,
     pub core_size: Option<rlim_t>,
     pub priority: Option<i32>,
+    pub policy: Option<SchedulingPolicy>,
     pub groups: Option<Vec<Gid>>,
     pub gid: Option<Gid>,
     pub chroot: Option<&'a CStr>,
@@ -88,6 +89,7 @@ fn take(step: Step, plan: &Plan<'_>) -> Result<(), Errno> {
         Step::OpenFiles => limit(Resource::RLIMIT_NOFILE, plan.open_files),
         Step::CoreSize => limit(Resource::RLIMIT_CORE, plan.core_size.map(|size| (size, size))),
         Step::Priority => plan.priority.map_or(Ok(()), set_priority),
+        Step::Policy => plan.policy.map_or(Ok(()), set_policy),
         Step::Groups => plan.groups.as_deref().map_or(Ok(()), unistd::setgroups),
         Step::Group => plan.gid.map_or(Ok(()), |gid| unistd::setresgid(gid, gid, gid)),
         Step::Root => plan.chroot.map_or(Ok(()), unistd::chroot),
@@ -158,6 +160,19 @@ fn limit(resource: Resource, limits: Option<(rlim_t, rlim_t)>) -> Result<(), Err
 fn set_priority(nice: i32) -> Result<(), Errno> {
     // SAFETY: setpriority(2) takes three numbers; zero is the calling process.
     Errno::result(unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, nice) }).map(drop)
+}
+
+fn set_policy(policy: SchedulingPolicy) -> Result<(), Errno> {
+    let policy = match policy {
+        SchedulingPolicy::Other => libc::SCHED_OTHER,
+        SchedulingPolicy::Batch => libc::SCHED_BATCH,
+        SchedulingPolicy::Idle => libc::SCHED_IDLE,
+    };
+    // `struct sched_param` of the kernel: the priority, which is zero for all of these.
+    const PARAMETERS: [libc::c_int; 1] = [0];
+    // SAFETY: sched_setscheduler(2) reads one number; pid zero is the caller. Not through the C library, as musl's refuses.
+    Errno::result(unsafe { libc::syscall(libc::SYS_sched_setscheduler, 0, policy, PARAMETERS.as_ptr()) })
+        .map(drop)
 }
 
 fn follow(parent: Pid, signal: Signal) -> Result<(), Errno> {

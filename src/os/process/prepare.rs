@@ -114,6 +114,7 @@ pub(super) fn plan<'a>(
         },
         core_size: spawn.core_size,
         priority: spawn.priority,
+        policy: spawn.policy,
         groups: spawn
             .groups
             .as_ref()

@@ -32,6 +32,8 @@ pub enum Step {
     CoreSize,
     /// The nice value; a negative one needs root.
     Priority,
+    /// The scheduling policy; from "idle" to another one needs root or a nice limit that allows it.
+    Policy,
     /// Supplementary groups: while still root.
     Groups,
     /// The group: while still root.
@@ -57,7 +59,7 @@ pub enum Step {
 
 impl Step {
     /// The order, which is all there is to know about the time between fork and exec.
-    pub const ORDER: [Step; 19] = [
+    pub const ORDER: [Step; 20] = [
         Step::Session,
         Step::Cgroup,
         Step::Signals,
@@ -67,6 +69,7 @@ impl Step {
         Step::OpenFiles,
         Step::CoreSize,
         Step::Priority,
+        Step::Policy,
         Step::Groups,
         Step::Group,
         Step::Root,
@@ -109,6 +112,7 @@ impl fmt::Display for StepError {
             Step::OpenFiles => write!(f, "cannot set the limit of open files to {object}: {cause}"),
             Step::CoreSize => write!(f, "cannot set the limit of core files to {object}: {cause}"),
             Step::Priority => write!(f, "cannot set priority {object}: {cause}"),
+            Step::Policy => write!(f, "cannot set scheduling policy {object}: {cause}"),
             Step::Groups => write!(f, "cannot set supplementary groups {object}: {cause}"),
             Step::Group => write!(f, "cannot set group id {object}: {cause}"),
             Step::Root => write!(f, "cannot change root directory to '{object}': {cause}"),
@@ -164,6 +168,7 @@ impl Objects {
                 size => size.map(|bytes| format!("{bytes} bytes")).unwrap_or_default(),
             },
             Step::Priority => spawn.priority.map(|nice| nice.to_string()).unwrap_or_default(),
+            Step::Policy => spawn.policy.map(|policy| policy.as_str().to_owned()).unwrap_or_default(),
             Step::Groups => {
                 let groups = spawn.groups.iter().flatten().map(|Gid(gid)| gid.to_string());
                 groups.collect::<Vec<_>>().join(", ")

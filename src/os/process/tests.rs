@@ -207,6 +207,23 @@ fn umask_limits_and_priority_are_set() {
 }
 
 #[test]
+fn the_scheduling_policy_is_set_and_leaves_the_nice_value() {
+    let policy_and_nice = |settings: Spawn| {
+        let stat = output(&settings);
+        let fields: Vec<String> =
+            stat.rsplit(')').next().expect("a part").split(' ').map(String::from).collect();
+        // From the state on, which is field 3 of proc_pid_stat(5): nice is 19, the policy 41.
+        (fields[41 - 2].clone(), fields[19 - 2].clone())
+    };
+    for (policy, number) in SchedulingPolicy::ALL.into_iter().zip(["0", "3", "5"]) {
+        // "idle" first: a plain user could not leave it again, so each starts anew from ours.
+        let set =
+            Spawn { policy: Some(policy), priority: Some(3), ..program(&["/bin/cat", "/proc/self/stat"]) };
+        assert_eq!(policy_and_nice(set), (number.to_owned(), "3".to_owned()), "{policy:?}");
+    }
+}
+
+#[test]
 fn the_original_limit_of_open_files_comes_back() {
     let now = limits::open_files().expect("there is one");
     let original = OriginalLimit { soft: 99, hard: now.hard };

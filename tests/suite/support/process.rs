@@ -15,6 +15,8 @@ pub struct Process {
     pub parent: i32,
     pub session: i32,
     pub nice: i32,
+    /// The number of its scheduling policy: 0 is other, 3 batch, 5 idle.
+    pub policy: i32,
     /// Clock ticks after boot: with the pid, names a process for ever.
     pub start: u64,
 }
@@ -31,6 +33,7 @@ pub fn process(pid: i32) -> Option<Process> {
         parent: fields[1].parse().ok()?,
         session: fields[3].parse().ok()?,
         nice: fields[16].parse().ok()?,
+        policy: fields[38].parse().ok()?,
         start: fields[19].parse().ok()?,
     })
 }
