@@ -14,7 +14,7 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use fpmd::fcgi::body::Connection;
@@ -53,7 +53,7 @@ fn main() {
         bare::relay(words.map(PathBuf::from));
     }
     let named: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
-    let parts: [(&str, fn()); 9] = [
+    let parts: [(&str, fn()); 10] = [
         ("hello", || compare("PHP hello, 4 workers", workers::php(), 4, "/hello", (0.93, 1.5))),
         ("c", || compare("C hello, 2 workers", workers::c(), 2, "/pid", (0.95, 1.7))),
         ("cpu", || compare("PHP 1 ms, 4 workers", workers::php(), 4, "/cpu/6000", (0.97, 0.97))),
@@ -62,6 +62,7 @@ fn main() {
         ("nginx", nginx::against_php_fpm),
         ("syscalls", system_calls),
         ("overload", overload),
+        ("waits", waits),
         ("idle", idle_connections),
     ];
     println!("{:<60} {:>12}   wanted", "", "measured");
@@ -288,6 +289,33 @@ fn overload() {
     }
     say("p99 with 64 clients, gateway / direct", median(ratios), 2, Wanted::AtMost(1.3));
     fpmd.finish();
+}
+
+/// The price of scheduling_policy = "batch": a request that waits ten times, while other programs keep the processors busy.
+fn waits() {
+    let fpmd = pools(&workers::php(), 4);
+    let busy = std::thread::available_parallelism().unwrap().get();
+    let mut loops: Vec<Child> = (0..busy).map(|_| busy_loop()).collect();
+    let mut times = [Vec::new(), Vec::new()];
+    for _ in 0..ROUNDS {
+        for (pool, times) in ["gateway", "batch"].iter().zip(&mut times) {
+            let load = Load { clients: 1, ..load(fpmd.socket(pool), "/waits/10", Connection::Keep) };
+            times.push(load.run(SPAN).p50().as_secs_f64() * 1000.0);
+        }
+    }
+    for child in &mut loops {
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    let [usual, batch] = times.map(median);
+    say("ten waits of 0.5 ms beside busy loops, ms", usual, 1, Wanted::Anything);
+    say("    with workers under batch, ms", batch, 1, Wanted::Anything);
+    fpmd.finish();
+}
+
+/// A program that only computes, and that for a minute at most.
+fn busy_loop() -> Child {
+    Command::new("sh").args(["-c", "ulimit -t 60; while :; do :; done"]).spawn().unwrap()
 }
 
 /// Memory of an idle gateway, and with 10,000 kept connections that do nothing.

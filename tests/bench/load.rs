@@ -38,6 +38,12 @@ impl Outcome {
         self.requests as f64 / self.span.as_secs_f64()
     }
 
+    /// The latency that half of the requests do not exceed.
+    #[allow(dead_code, reason = "not each benchmark asks")]
+    pub fn p50(&self) -> Duration {
+        self.latencies[self.latencies.len() / 2]
+    }
+
     /// The latency that 99 of 100 requests do not exceed.
     pub fn p99(&self) -> Duration {
         self.latencies[self.latencies.len() * 99 / 100]
