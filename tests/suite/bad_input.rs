@@ -212,17 +212,10 @@ fn without_processes_it_goes_on_and_tries_again() {
     }
     // Nobody else's, so that the kernel counts our processes only.
     let user = (50_000 + std::process::id() % 10_000).to_string();
-    let rig = Rig::new();
-    run("/bin/chown", &[&user, rig.dir.path().to_str().unwrap()]);
-    let program = rig.dir.install(FPMD.as_ref(), "fpmd");
-    rig.dir.install(env!("CARGO_BIN_EXE_fpmd-gateway").as_ref(), "fpmd-gateway");
-    let worker = [program.to_str().unwrap().to_owned(), "demo-worker".to_owned()];
-    let script = format!(
-        "exec setpriv --reuid={user} --regid={user} --clear-groups prlimit --nproc=5:100 \"$0\" \"${{@:2}}\""
-    );
+    let rig = Rig::new().without_root(&user, "prlimit --nproc=5:100");
+    let worker = rig.own_worker();
     let rig = rig
         .pool(Pool::new("www", &worker).workers(8).without("user"))
-        .wrapper(&["/bin/bash", "-c", &script, program.to_str().unwrap()])
         .expect("Resource temporarily unavailable")
         .expect("www");
     let mut fpmd = rig.start();

@@ -182,16 +182,10 @@ fn a_fork_that_fails_while_all_is_running_costs_nobody_else_anything() {
     }
     // Nobody else's, so that the kernel counts our processes only.
     let user = (60_100 + std::process::id() % 5_000).to_string();
-    let rig = Rig::new();
-    run("/bin/chown", &[&user, rig.dir.path().to_str().unwrap()]);
-    let program = rig.dir.install(env!("CARGO_BIN_EXE_fpmd").as_ref(), "fpmd");
-    rig.dir.install(env!("CARGO_BIN_EXE_fpmd-gateway").as_ref(), "fpmd-gateway");
-    let worker = [program.to_str().unwrap().to_owned(), "demo-worker".to_owned()];
-    let become_user =
-        format!("exec setpriv --reuid={user} --regid={user} --clear-groups \"$0\" \"${{@:2}}\"");
+    let rig = Rig::new().without_root(&user, "");
+    let worker = rig.own_worker();
     let rig = rig
         .pool(routed("www", &worker).workers(3).without("user"))
-        .wrapper(&["/bin/bash", "-c", &become_user, program.to_str().unwrap()])
         .expect("Resource temporarily unavailable")
         .expect("exited on signal 9");
     let mut fpmd = serving(rig);

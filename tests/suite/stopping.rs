@@ -11,7 +11,7 @@ use nix::sys::signal::Signal;
 use crate::gateway_life::{routed, serving};
 use crate::support::daemon::{Fpmd, Rig};
 use crate::support::fastcgi::{Address, Connection};
-use crate::support::{Load, process, wait_until, workers};
+use crate::support::{Load, as_root, process, wait_until, workers};
 
 const CLIENTS: usize = 12;
 
@@ -122,4 +122,25 @@ fn the_address_is_gone_once_nobody_waits_any_more() {
     assert!(!slow.is_finished(), "its request goes on");
     assert!(!slow.join().unwrap().unwrap().is_empty());
     fpmd.finish_stopped();
+}
+
+#[test]
+fn without_root_a_tcp_pool_that_stops_says_once_at_most_who_may_be_reset() {
+    if !as_root("a user of our own") {
+        return;
+    }
+    let user = (55_200 + std::process::id() % 4_000).to_string();
+    let rig = Rig::new().without_root(&user, "");
+    let worker = rig.own_worker();
+    let pool = |name| routed(name, &worker).listen(&["127.0.0.1:0"]).without("user");
+    let mut fpmd = serving(rig.pool(pool("one")).pool(pool("www")));
+    fpmd.descriptors_may_change();
+    for name in ["one", "www", "one"] {
+        fpmd.ctl_done(&["stop", name]);
+        fpmd.ctl_done(&["start", name]);
+    }
+    let told = fpmd.log().matches("does not let fpmd turn newcomers away").count();
+    assert!(told <= 1, "told {told} times:\n{}", fpmd.log());
+    // A warning would be a failure here.
+    fpmd.finish();
 }

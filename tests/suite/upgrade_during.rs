@@ -83,3 +83,24 @@ fn a_pool_without_workers_starts_one_for_whoever_comes_afterwards() {
         fpmd.finish();
     }
 }
+
+#[test]
+fn a_reload_that_fails_after_one_that_it_superseded_leaves_the_gateway_its_settings() {
+    let pool = routed("www", &workers::c());
+    let rig = Rig::new().pool(pool.clone()).expect("superseded").expect("cannot reload pool www");
+    let mut fpmd = rig.start();
+    fpmd.descriptors_may_change();
+    // It never accepts, so that nobody takes it for ready.
+    fpmd.rewrite(&[routed("www", &workers::shell("exec sleep 30")).hasty()]);
+    let first = beside(&fpmd, &["reload"]);
+    fpmd.wait_pool("www", "the first reload", |pool| pool.total_processes == 2);
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    fpmd.rewrite(&[pool.listen(&["{dir}/www.sock", &taken.local_addr().unwrap().to_string()])]);
+    let second = fpmd.ctl(&["reload"]);
+    assert_eq!((first.join().unwrap().code, second.code), (Some(1), Some(1)), "{second:?}");
+    fpmd.wait_pool("www", "the old worker alone", |pool| pool.total_processes == 1);
+    upgrade(&fpmd);
+    good(fpmd.address("www").get("/pid")).unwrap();
+    assert!(fpmd.pool("www").gateway.is_some());
+    fpmd.finish();
+}

@@ -178,6 +178,25 @@ impl Rig {
         self
     }
 
+    /// Runs fpmd without root, as this user to whom nothing else belongs; `through` is what comes before it on the command
+    /// line. Only for root.
+    #[track_caller]
+    pub fn without_root(self, user: &str, through: &str) -> Rig {
+        let chown = run("/bin/chown", &[user, self.dir.path().to_str().unwrap()]);
+        assert_eq!(chown.code, Some(0), "{chown:?}");
+        let program = self.dir.install(env!("CARGO_BIN_EXE_fpmd").as_ref(), "fpmd");
+        self.dir.install(env!("CARGO_BIN_EXE_fpmd-gateway").as_ref(), "fpmd-gateway");
+        let become_user = format!(
+            "exec setpriv --reuid={user} --regid={user} --clear-groups {through} \"$0\" \"${{@:2}}\""
+        );
+        self.wrapper(&["/bin/bash", "-c", &become_user, program.to_str().unwrap()])
+    }
+
+    /// The built-in worker, where such a user finds it.
+    pub fn own_worker(&self) -> [String; 2] {
+        [self.dir.path().join("fpmd").to_str().unwrap().to_owned(), "demo-worker".to_owned()]
+    }
+
     pub fn environment(mut self, name: &str, value: &str) -> Rig {
         self.environment.push((name.to_owned(), value.to_owned()));
         self
