@@ -12,6 +12,8 @@ pub enum Answer {
     HeadTooLarge,
     /// Its worker ended before it answered.
     Broken,
+    /// Two workers would not take it.
+    Busy,
     /// There is no place for its body.
     NoRoom,
     /// As many requests wait as may wait.
@@ -31,7 +33,7 @@ impl Answer {
         match self {
             Answer::HeadTooLarge => 431,
             Answer::Broken => 502,
-            Answer::NoRoom | Answer::Full | Answer::Late => 503,
+            Answer::Busy | Answer::NoRoom | Answer::Full | Answer::Late => 503,
             Answer::TimedOut => 504,
         }
     }
@@ -42,6 +44,9 @@ impl Answer {
                 ("Request Header Fields Too Large", "", "The request's parameters are too long.\n")
             }
             Answer::Broken => ("Bad Gateway", "", "The worker ended before it had answered.\n"),
+            Answer::Busy => {
+                ("Service Unavailable", RETRY_AFTER, "The workers take no more requests at the moment.\n")
+            }
             Answer::NoRoom => {
                 ("Service Unavailable", RETRY_AFTER, "There is no room for the request's body.\n")
             }

@@ -32,8 +32,10 @@ pub enum Incoming {
 pub enum Outgoing {
     /// It is on its way.
     Sent,
-    /// There is no room for it yet.
+    /// There is no room for it yet; an event tells when there is.
     Waits,
+    /// The system is short of something at the moment, and no event tells when it is not.
+    Short,
     /// The master has ended.
     End,
 }
@@ -122,19 +124,59 @@ impl Channel {
         let packet = serde_json::to_vec(message).map_err(ChannelError::Malformed)?;
         match fdpass::send(self.fd.as_fd(), &packet, descriptors) {
             Ok(()) => Ok(Outgoing::Sent),
-            Err(Errno::EAGAIN | Errno::EINTR | Errno::ENOBUFS) => Ok(Outgoing::Waits),
-            Err(Errno::EPIPE | Errno::ECONNRESET) => Ok(Outgoing::End),
             Err(Errno::EMSGSIZE) => {
                 ::log::error!("a message of {} bytes to fpmd is lost: it is too long", packet.len());
                 Ok(Outgoing::Sent)
             }
-            Err(errno) => Err(ChannelError::System(errno)),
+            Err(errno) => unsent(errno),
         }
+    }
+}
+
+/// What becomes of a message that could not be sent for this reason.
+fn unsent(errno: Errno) -> Result<Outgoing, ChannelError> {
+    match errno {
+        Errno::EAGAIN => Ok(Outgoing::Waits),
+        // The last is of unix(7): our user has too many descriptors on their way already, those of other gateways included.
+        Errno::EINTR | Errno::ENOBUFS | Errno::ENOMEM | Errno::ETOOMANYREFS => Ok(Outgoing::Short),
+        Errno::EPIPE | Errno::ECONNRESET => Ok(Outgoing::End),
+        errno => Err(ChannelError::System(errno)),
     }
 }
 
 impl AsFd for Channel {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shortage_is_no_reason_to_end() {
+        for errno in [Errno::ENOBUFS, Errno::ENOMEM, Errno::ETOOMANYREFS] {
+            assert_eq!(unsent(errno).ok(), Some(Outgoing::Short), "{errno}");
+        }
+        assert_eq!(unsent(Errno::EAGAIN).ok(), Some(Outgoing::Waits));
+        assert_eq!(unsent(Errno::EPIPE).ok(), Some(Outgoing::End));
+        assert!(unsent(Errno::EBADF).is_err());
+    }
+
+    #[test]
+    fn what_has_no_room_is_not_sent_and_not_waited_for() {
+        let (ours, theirs) = fdpass::pair().unwrap();
+        let mut channel = Channel::new(ours).unwrap();
+        let message = FromGateway::LetGo;
+        let mut sent = 0;
+        while channel.send(&message).unwrap() == Outgoing::Sent {
+            sent += 1;
+        }
+        let mut buffer = [0; 64];
+        for _ in 0..sent {
+            assert!(fdpass::receive(theirs.as_fd(), &mut buffer).unwrap().length > 0);
+        }
+        assert_eq!(channel.send(&message).unwrap(), Outgoing::Sent, "once there is room again");
     }
 }

@@ -19,6 +19,7 @@ use super::seam::Seams;
 use super::slab::{Key, Slab};
 use super::slot::{Slot, State};
 use super::tail::Tails;
+pub(super) use super::token::Token;
 use super::upstream::Upstream;
 use super::warm::Warming;
 use crate::event::timer::Timers;
@@ -34,47 +35,6 @@ pub(super) const AT_A_TURN: usize = 16;
 
 /// Finished requests whose memory is kept for the next ones.
 const SPARE: usize = 64;
-
-/// What an event is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Token {
-    /// The master.
-    Channel,
-    /// A listening socket, by its place in `doors`.
-    Door(usize),
-    /// A client.
-    Client(Key),
-    /// A connection to a worker.
-    Upstream(Key),
-    /// A warm-up request.
-    Warming(Key),
-}
-
-impl Token {
-    /// As the event loop carries it.
-    pub fn encode(self) -> mio::Token {
-        let (kind, number) = match self {
-            Token::Channel => (0, 0),
-            // A key is never so large that this could be too much.
-            Token::Warming(key) => (0, key.pack() + 1),
-            Token::Door(index) => (1, index as u64),
-            Token::Client(key) => (2, key.pack()),
-            Token::Upstream(key) => (3, key.pack()),
-        };
-        mio::Token((number << 2 | kind) as usize)
-    }
-
-    /// The inverse of `encode`.
-    pub fn decode(token: mio::Token) -> Token {
-        let number = token.0 as u64 >> 2;
-        match token.0 & 3 {
-            0 => number.checked_sub(1).map_or(Token::Channel, |key| Token::Warming(Key::unpack(key))),
-            1 => Token::Door(number as usize),
-            2 => Token::Client(Key::unpack(number)),
-            _ => Token::Upstream(Key::unpack(number)),
-        }
-    }
-}
 
 /// What is to be done at a certain time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -101,6 +61,8 @@ pub enum Timer {
     Weight,
     /// The master is told of the load.
     Load,
+    /// The master could not be told something.
+    Master,
     /// The pool has stopped for long enough.
     Stop,
     /// Clients of a pool that stops have had time to say what they want.
@@ -149,6 +111,8 @@ pub struct Gateway {
     pub(super) roster: Roster,
     pub(super) places: BTreeMap<SlotId, Key>,
     pub(super) queue: Queue<Key>,
+    /// Requests for pages of ours, in their order.
+    pub(super) pages: VecDeque<Key>,
     pub(super) timers: Timers<Timer>,
     /// Counts, and the load.
     pub(super) counters: Report,
@@ -186,6 +150,8 @@ pub struct Gateway {
     pub(super) refused: Refusals,
     /// When the log was last told that descriptors or memory are short.
     pub(super) shortage_told: Option<Moment>,
+    /// When it was last told that there is no room for files.
+    pub(super) no_room_told: Option<Moment>,
     pub(super) reserve: super::reserve::Reserve,
     /// Whose requests are being cancelled.
     pub(super) lost_peer: Peer,
@@ -230,6 +196,7 @@ impl Gateway {
             roster: Roster::default(),
             places: BTreeMap::new(),
             queue: Queue::new(),
+            pages: VecDeque::new(),
             timers: Timers::new(),
             counters: Report::default(),
             keeping: Keeping::Unknown(0),
@@ -252,6 +219,7 @@ impl Gateway {
             diag: None,
             refused: Refusals::default(),
             shortage_told: None,
+            no_room_told: None,
             reserve: super::reserve::Reserve::default(),
             lost_peer: Peer::Unix,
             told: super::report::LoadTold::default(),
@@ -392,23 +360,4 @@ pub(super) fn watch(
 pub(super) fn unwatch(registry: &Registry, fd: BorrowedFd<'_>) {
     // One that could not be watched is not, which is what is wanted.
     let _ = registry.deregister(&mut SourceFd(&fd.as_raw_fd()));
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn tokens_survive_the_kernel() {
-        let mut slab = Slab::new();
-        slab.insert(());
-        let key = slab.insert(());
-        slab.remove(key);
-        let key = slab.insert(());
-        for token in
-            [Token::Channel, Token::Door(7), Token::Client(key), Token::Upstream(key), Token::Warming(key)]
-        {
-            assert_eq!(Token::decode(token.encode()), token);
-        }
-    }
 }

@@ -19,8 +19,8 @@ use crate::fcgi::record::{RecordType, SAFE_CONTENT};
 use crate::os::procfs;
 use crate::os::stream::Stream;
 
-/// How long a slot whose queue is full is left alone.
-const FULL: Duration = Duration::from_millis(10);
+/// How long a slot is left alone whose queue is full, or whose worker takes no more.
+pub(super) const FULL: Duration = Duration::from_millis(10);
 
 /// How long a slot that refuses connections is left alone.
 const REFUSED: Duration = Duration::from_millis(100);

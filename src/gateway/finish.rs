@@ -4,6 +4,7 @@
 use super::answer::{self, Answer};
 use super::core::Gateway;
 use super::finished::{Finished, Outcome, Peer, Usage};
+use super::output::{MOST_FILED, NO_FILE};
 use super::request::{Request, Stage};
 use super::slab::Key;
 use crate::fcgi::body::ProtocolStatus;
@@ -19,14 +20,28 @@ impl Gateway {
         self.let_finish(at);
         let mut message = std::mem::take(&mut self.message);
         message.clear();
+        // Why a worker has failed is most likely there.
+        if let Some(request) = self.requests.get_mut(at) {
+            request.answer.tell_errors(&mut message);
+        }
         answer.encode(&mut message, id);
-        self.close_answer(at, &message, outcome, answer.status());
+        self.close_answer(at, (&message, MOST_FILED), outcome, answer.status());
         self.message = message;
         self.settle(client);
     }
 
-    /// Answers a request for one of the pool's own pages.
-    pub(super) fn answer_page(&mut self, at: Key) {
+    /// Answers the next request for one of the pool's own pages: one in each round, as a page takes far longer than anything
+    /// else here, and nobody else waits for whoever asks for many.
+    pub(super) fn answer_next_page(&mut self) {
+        while let Some(at) = self.pages.pop_front() {
+            // Or its client has left.
+            if self.requests.get(at).is_some_and(|request| request.stage == Stage::Paged) {
+                return self.answer_page(at);
+            }
+        }
+    }
+
+    fn answer_page(&mut self, at: Key) {
         let report = self.report();
         let view = self.view(&report);
         let Some(request) = self.requests.get(at) else { return };
@@ -38,16 +53,16 @@ impl Gateway {
         let mut message = Vec::with_capacity(page.len() + 64);
         answer::page_of(&mut message, id, &page);
         self.let_finish(at);
-        self.close_answer(at, &message, Outcome::Page, status);
+        self.close_answer(at, (&message, NO_FILE), Outcome::Page, status);
         self.settle(client);
     }
 
     /// Sends the whole of an answer of ours, and ends the request. If the client has gone, the request ends as aborted.
-    fn close_answer(&mut self, at: Key, records: &[u8], outcome: Outcome, status: u16) {
+    fn close_answer(&mut self, at: Key, (records, most_filed): (&[u8], u64), outcome: Outcome, status: u16) {
         let Some(request) = self.requests.get_mut(at) else { return };
         request.stage = Stage::Answered;
         let client = request.client;
-        self.emit(client, records);
+        self.emit_within(client, records, most_filed);
         self.end_request(at, outcome, status);
     }
 
@@ -67,7 +82,7 @@ impl Gateway {
         }
         let mut message = Vec::new();
         encode::end_request(&mut message, id, 1, ProtocolStatus::RequestComplete);
-        self.close_answer(at, &message, outcome, status);
+        self.close_answer(at, (&message, MOST_FILED), outcome, status);
         self.settle(client);
     }
 
@@ -86,7 +101,7 @@ impl Gateway {
         let status = request.answer.status();
         match std::mem::replace(&mut request.stage, Stage::Answered) {
             Stage::Params => return self.forget(at),
-            Stage::Body | Stage::Answered => {}
+            Stage::Body | Stage::Paged | Stage::Answered => {}
             Stage::Queued => {
                 let requests = &self.requests;
                 self.queue.left(|key| Gateway::waits(requests, key));
@@ -189,4 +204,40 @@ fn usage(request: &Request, wanted: bool) -> Option<Usage> {
     let pid = request.worker.filter(|_| wanted)?.pid;
     let cpu = procfs::stat(pid).ok()?.times().since(&request.cpu_before?);
     Some(Usage { cpu, memory: procfs::memory(pid).ok()??.peak })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+
+    use crate::gateway::testing::{Rig, get, settings};
+    use crate::wire::gateway::Settings;
+
+    #[test]
+    fn who_asks_for_many_pages_gets_one_in_a_round() {
+        let mut rig = Rig::new(Settings { status_path: Some("/status".into()), ..settings() });
+        let (mut many, key) = rig.client();
+        many.write_all(&get("/status")).unwrap();
+        let (mut other, _) = rig.ask("/status");
+        rig.gateway.read_client(key, &mut [0; 4096], false);
+        assert_eq!(rig.gateway.pages.len(), 2);
+        for (left, is_answered) in [(1, true), (0, true), (0, false)] {
+            rig.gateway.answer_next_page();
+            assert_eq!(rig.gateway.pages.len(), left);
+            let asked = if left == 1 { &mut other } else { &mut many };
+            assert_eq!(asked.read(&mut [0; 65536]).is_ok(), is_answered);
+        }
+    }
+
+    #[test]
+    fn a_page_for_somebody_who_has_left_is_not_made() {
+        let mut rig = Rig::new(Settings { status_path: Some("/status".into()), ..settings() });
+        let (client, key) = rig.ask("/status");
+        drop(client);
+        rig.gateway.read_client(key, &mut [0; 4096], true);
+        let (mut next, _) = rig.ask("/status");
+        rig.gateway.answer_next_page();
+        assert!(next.read(&mut [0; 65536]).unwrap() > 0);
+        assert_eq!((rig.gateway.counters.accepted, rig.gateway.counters.aborted), (2, 1));
+    }
 }

@@ -7,6 +7,7 @@ use super::answer::Answer;
 use super::client::{Client, Ending, Interest, MOST_REQUESTS, PARAMS_BOUND, Reading, Violation};
 use super::core::{AT_A_TURN, Gateway, Token};
 use super::finished::Outcome;
+use super::output::{MOST_FILED, NO_FILE};
 use super::request::{Passage, Stage};
 use super::rules::Repeatable;
 use super::slab::Key;
@@ -31,9 +32,18 @@ impl Gateway {
         if event.is_writable() {
             self.flush_client(key);
         }
-        if event.is_readable() || event.is_read_closed() || event.is_error() {
-            self.read_client(key, buffer, event.is_read_closed() || event.is_error());
+        let ended = event.is_read_closed() || event.is_error();
+        if ended && self.has_hung_up(key) {
+            self.lose_client(key);
+        } else if event.is_readable() || ended {
+            self.read_client(key, buffer, ended);
         }
+    }
+
+    /// Whether a client has gone that is not read from, and whose end no read would tell.
+    fn has_hung_up(&self, key: Key) -> bool {
+        let client = self.clients.get(key).filter(|client| client.reading != Reading::Open);
+        client.is_some_and(|client| client.stream.presence() == Presence::Gone)
     }
 
     /// Reads what a client has sent: until a read comes short, or, with `to_the_end`, until there is nothing more; but not
@@ -153,7 +163,7 @@ impl Gateway {
             Role::Responder | Role::Authorizer | Role::Filter => None,
         };
         if let Some(status) = refusal {
-            self.reply(key, |out| encode::end_request(out, id, 0, status));
+            self.reply(key, MOST_FILED, |out| encode::end_request(out, id, 0, status));
             self.settle(key);
             return Ok(());
         }
@@ -176,7 +186,8 @@ impl Gateway {
     fn params(&mut self, key: Key, fragment: &Fragment<'_>) -> Result<(), Violation> {
         let id = fragment.header.request;
         // Of a request that was refused or is over: to be ignored, as the specification has it.
-        let Some(at) = self.active(key, id) else { return Ok(()) };
+        let Some(client) = self.clients.get(key) else { return Ok(()) };
+        let (Some(at), together) = (client.request(id), client.active.len()) else { return Ok(()) };
         let Some(request) = self.requests.get_mut(at) else { return Ok(()) };
         if request.stage != Stage::Params {
             return Err(Violation::Unexpected(RecordType::Params, id));
@@ -184,10 +195,12 @@ impl Gateway {
         if fragment.header.content == 0 {
             return self.head_complete(at);
         }
-        if request.params.push(fragment.content, PARAMS_BOUND).is_err() {
+        // So that all of a connection's requests together do not take what each of them may.
+        let bound = (PARAMS_BOUND / together.max(1)).max(SAFE_CONTENT);
+        if request.params.push(fragment.content, bound).is_err() {
             request.params.clear(0);
             self.counters.accepted += 1;
-            self.log_oversized(key, id, PARAMS_BOUND);
+            self.log_oversized(key, id, bound);
             self.answer(at, Answer::HeadTooLarge, Outcome::Rejected);
         }
         Ok(())
@@ -266,19 +279,18 @@ impl Gateway {
             Passage::Whole => whole,
             Passage::Streaming => Bounds { memory: STREAM_WINDOW, file: 0, ..whole },
         };
-        let Err(error) = body.spool.push(content, &bounds) else { return };
+        let Err(refusal) = body.spool.push(content, &bounds) else { return };
         body.spool.force(content);
-        let pool = &self.settings.pool;
         if passage == Passage::Whole && kind == RecordType::Stdin && request.needs_length() {
-            ::log::warn!("[pool {pool}] cannot keep a request's body: {error}; the request is refused");
+            self.tell_no_room("a request's body", &refusal, "the request is refused");
             return self.answer(at, Answer::NoRoom, Outcome::Rejected);
         }
+        let client = request.client;
         if passage == Passage::Whole {
             // Without a place for the rest the worker gets what there is, and the client waits until it has taken it.
             request.passage = Passage::Streaming;
-            ::log::warn!("[pool {pool}] cannot keep a request's body: {error}; it is streamed");
+            self.tell_no_room("a request's body", &refusal, "it is streamed");
         }
-        let client = request.client;
         if let Some(client) = self.clients.get_mut(client) {
             client.reading = Reading::Paused;
         }
@@ -292,14 +304,16 @@ impl Gateway {
             Stage::Body if streams || request.is_complete() => self.submit(at),
             // Whatever settings are now: it was given to its worker before it was complete.
             Stage::Running(upstream) => self.pump(upstream),
-            Stage::Params | Stage::Body | Stage::Queued | Stage::Answered => {}
+            Stage::Params | Stage::Body | Stage::Paged | Stage::Queued | Stage::Answered => {}
         }
     }
 
     fn abort(&mut self, key: Key, id: RequestId) {
         let Some(at) = self.active(key, id) else { return };
         self.cancel(at);
-        self.reply(key, |out| encode::end_request(out, id, 0, ProtocolStatus::RequestComplete));
+        self.reply(key, MOST_FILED, |out| {
+            encode::end_request(out, id, 0, ProtocolStatus::RequestComplete);
+        });
         self.settle(key);
     }
 
@@ -308,7 +322,7 @@ impl Gateway {
         let Some(client) = self.clients.get_mut(key) else { return Ok(()) };
         if kind != RecordType::GetValues {
             if fragment.place == Place::Last {
-                self.reply(key, |out| encode::unknown_type(out, kind));
+                self.reply(key, NO_FILE, |out| encode::unknown_type(out, kind));
             }
             return Ok(());
         }
@@ -325,24 +339,30 @@ impl Gateway {
         }
         let answers = asked.iter().zip(&known).filter(|(asked, _)| **asked);
         let pairs = answers.map(|(_, (name, value))| (name.as_bytes(), value.as_bytes()));
-        self.reply(key, |out| {
+        self.reply(key, NO_FILE, |out| {
             let _ = encode::values(out, RecordType::GetValuesResult, pairs); // three short pairs fit
         });
         Ok(())
     }
 
     /// Sends a client something short of ours.
-    fn reply(&mut self, key: Key, write: impl FnOnce(&mut Vec<u8>)) {
+    fn reply(&mut self, key: Key, most_filed: u64, write: impl FnOnce(&mut Vec<u8>)) {
         let mut message = std::mem::take(&mut self.message);
         message.clear();
         write(&mut message);
-        self.emit(key, &message);
+        self.emit_within(key, &message, most_filed);
         self.message = message;
     }
 
-    /// Reads on from a client that had to wait, unless it has to wait until it has read itself.
+    /// Reads on from a client that had to wait, unless it has to wait until it has read itself, or until a worker has taken the
+    /// body of another of its requests: one by one, they would have it read for ever.
     pub(super) fn resume_client(&mut self, key: Key) {
-        let waits = |client: &&mut Client| client.reading == Reading::Paused && !client.out.is_overfull();
+        let requests = &self.requests;
+        let is_overfull = |(_, at)| requests.get(at).is_some_and(|request| request.is_overfull());
+        let waits = |client: &&mut Client| {
+            let in_vain = || client.out.is_overfull() || client.active.iter().any(is_overfull);
+            client.reading == Reading::Paused && !in_vain()
+        };
         let Some(client) = self.clients.get_mut(key).filter(waits) else { return };
         client.reading = Reading::Open;
         client.heard = self.now;
@@ -352,5 +372,50 @@ impl Gateway {
         if before == Interest::None {
             self.watch_client(key, Interest::Read);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::os::fd::AsFd;
+
+    use super::*;
+    use crate::gateway::testing::{Rig, get, settings, unread};
+
+    const BUFFER: usize = 512;
+
+    /// As one over TCP that sends quicker than we read: always readable, and nothing ever comes short.
+    #[test]
+    fn a_client_that_never_stops_sending_has_its_turn_and_no_more() {
+        let mut rig = Rig::new(settings());
+        let (mut quick, key) = rig.client();
+        let upload = upload(3 * AT_A_TURN * BUFFER);
+        quick.write_all(&upload).unwrap();
+        let mut buffer = [0; BUFFER];
+        let left = |rig: &Rig| unread(rig.gateway.clients.get(key).unwrap().stream.as_fd());
+        let mut before = upload.len();
+        for _ in 0..3 {
+            rig.gateway.again.clear();
+            rig.gateway.read_client(key, &mut buffer, false);
+            assert_eq!(rig.gateway.again, [Token::Client(key)], "it comes again after the others");
+            assert_eq!(before - left(&rig), AT_A_TURN * BUFFER);
+            before = left(&rig);
+            // Whoever comes between two of its turns is served.
+            let (_other, other) = rig.ask("/other");
+            assert_eq!(rig.gateway.clients.get(other).unwrap().active.len(), 1);
+        }
+        rig.gateway.again.clear();
+        rig.gateway.read_client(key, &mut buffer, false);
+        assert!(rig.gateway.again.is_empty() && left(&rig) == 0, "a short read ends it");
+    }
+
+    /// A request with so many bytes in records of its body, which does not end.
+    fn upload(length: usize) -> Vec<u8> {
+        const END_OF_BODY: usize = 8;
+        let mut out = get("/upload");
+        out.truncate(out.len() - END_OF_BODY);
+        encode::stream(&mut out, RecordType::Stdin, RequestId(1), &vec![b'x'; length]);
+        out
     }
 }

@@ -39,6 +39,9 @@ mod slot;
 mod spool;
 mod succession;
 mod tail;
+#[cfg(test)]
+mod testing;
+mod token;
 mod upload;
 mod upstream;
 mod warm;

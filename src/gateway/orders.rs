@@ -86,8 +86,8 @@ impl Gateway {
         }
         self.timers.set(Timer::Accept, None);
         self.inspect_input();
-        self.watching = false;
-        self.watch_running();
+        // What runs has its new limits from its own dispatch on.
+        self.inspect_running();
         self.watch_queue();
         self.feed();
         self.outbox.push_back(FromGateway::Ready { version: VERSION });

@@ -1,19 +1,28 @@
 //! What clients are sent: at once as far as they take it, the rest from memory or a file as they come to it, so that a slow
 //! client holds nobody up. And when a client's connection is closed.
 
+use std::time::Duration;
+
 use nix::errno::Errno;
 
 use super::client::{Client, Ending, Interest, Reading};
 use super::core::{AT_A_TURN, Gateway, Phase, Token};
 use super::request::Stage;
 use super::slab::Key;
-use super::spool::Bounds;
+use super::spool::{Bounds, Refusal};
 
 /// What the kernel may hold for a client that has once been too slow, bytes.
 const WIDE: usize = 2 * 1024 * 1024;
 
 /// Bytes of answers that wait in a file for one client; a worker waits beyond that.
-const MOST_FILED: u64 = 1024 * 1024 * 1024;
+pub(super) const MOST_FILED: u64 = 1024 * 1024 * 1024;
+
+/// Nothing waits in a file: for what is answered without a worker, and so as quickly as it is asked. Who asks and does not
+/// read is not heard until it does.
+pub(super) const NO_FILE: u64 = 0;
+
+/// At most one line a second tells of what has no place in a file.
+const TELL: Duration = Duration::from_secs(1);
 
 /// Bytes that are read from a file at once.
 const CHUNK: usize = 256 * 1024;
@@ -37,8 +46,13 @@ enum Sent {
 }
 
 impl Gateway {
-    /// Sends a client these records.
+    /// Sends a client these records of an answer.
     pub(super) fn emit(&mut self, key: Key, records: &[u8]) -> Emitted {
+        self.emit_within(key, records, MOST_FILED)
+    }
+
+    /// Sends a client these records, of which so many bytes may wait in a file.
+    pub(super) fn emit_within(&mut self, key: Key, records: &[u8], most_filed: u64) -> Emitted {
         let Some(client) = self.clients.get_mut(key) else { return Emitted::Gone };
         let mut rest = records;
         if client.is_flushed() {
@@ -52,7 +66,7 @@ impl Gateway {
             }
         }
         let memory = self.settings.response_buffer;
-        let bounds = Bounds { directory: &self.settings.buffer_directory, memory, file: MOST_FILED };
+        let bounds = Bounds { directory: &self.settings.buffer_directory, memory, file: most_filed };
         let kept = client.out.push(rest, &bounds);
         if kept.is_err() {
             client.out.force(rest);
@@ -62,7 +76,24 @@ impl Gateway {
             }
         }
         self.watch_client(key, Interest::Both);
-        if kept.is_err() { Emitted::Full } else { Emitted::Taken }
+        match kept {
+            Ok(()) => return Emitted::Taken,
+            Err(Refusal::Full) => {}
+            Err(refusal @ (Refusal::Scarce | Refusal::File(_))) => {
+                self.tell_no_room("an answer", &refusal, "its worker waits for its client");
+            }
+        }
+        Emitted::Full
+    }
+
+    /// Says that something has no place in a file, at most once a second.
+    pub(super) fn tell_no_room(&mut self, what: &str, refusal: &Refusal, hence: &str) {
+        if self.no_room_told.is_some_and(|told| self.now.since(told) < TELL) {
+            return;
+        }
+        self.no_room_told = Some(self.now);
+        let (pool, directory) = (&self.settings.pool, self.settings.buffer_directory.display());
+        ::log::warn!("[pool {pool}] cannot keep {what} in '{directory}': {refusal}; {hence}");
     }
 
     /// Sends a client what waits for it, as far as it takes it in its turn.

@@ -139,12 +139,14 @@ impl Gateway {
         let is_there = self.slots.get(key).is_some_and(|slot| slot.worker.is_some());
         if doubtful.is_empty() && is_there && outcome == TakenBack::Taken {
             // A master that was late has taken what the worker got meanwhile. What is not at hand as a whole any more cannot be
-            // sent again; its connection has ended.
-            let is_whole =
-                |at| self.requests.get(at).is_some_and(|request| request.passage == Passage::Whole);
+            // sent again; its connection has ended. What the worker answers to already was not taken.
+            let may_be_taken = |at| {
+                let request = self.requests.get(at);
+                request.is_some_and(|request| request.passage == Passage::Whole && request.answer.any() == 0)
+            };
             doubtful = self
                 .upstreams
-                .keys(|upstream| upstream.slot == key && upstream.request.is_some_and(is_whole));
+                .keys(|upstream| upstream.slot == key && upstream.request.is_some_and(may_be_taken));
         }
         for upstream in doubtful {
             match outcome {

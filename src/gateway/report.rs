@@ -70,7 +70,13 @@ impl Gateway {
     pub(super) fn say_load(&mut self) {
         let load = &mut self.counters.load;
         load.queued = self.queue.len();
-        self.outbox.push_back(FromGateway::Load(*load));
+        // A master that has not read the last one is told once, however long it takes.
+        match self.outbox.back_mut() {
+            Some(FromGateway::Load(untold)) => {
+                *untold = Load { least_free: untold.least_free.min(load.least_free), ..*load };
+            }
+            _ => self.outbox.push_back(FromGateway::Load(*load)),
+        }
         load.least_free = load.free;
         self.told = LoadTold { load: *load, at: Some(self.now), due: self.told.due };
     }

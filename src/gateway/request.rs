@@ -8,6 +8,7 @@ use super::rules::Repeatable;
 use super::slab::Key;
 use super::spool::Spool;
 use crate::fcgi::body::{Connection, Role};
+use crate::fcgi::decode::Record;
 use crate::fcgi::record::{RecordType, RequestId};
 use crate::ids::Moment;
 use crate::os::clock::WallTime;
@@ -68,6 +69,8 @@ pub enum Stage {
     Params,
     /// Its body is coming in.
     Body,
+    /// It is for a page of ours, and waits for its turn.
+    Paged,
     /// It waits for a worker.
     Queued,
     /// A worker has it, by this connection.
@@ -187,6 +190,11 @@ impl Request {
         if kind == RecordType::Data { &mut self.data } else { &mut self.stdin }
     }
 
+    /// Whether there is more of its body than there may be.
+    pub fn is_overfull(&self) -> bool {
+        self.stdin.spool.is_overfull() || self.data.spool.is_overfull()
+    }
+
     /// Bytes of the body that came.
     pub fn bytes_in(&self) -> u64 {
         self.stdin.total + self.data.total
@@ -249,6 +257,19 @@ impl Progress {
     /// Bytes of the body.
     pub fn body(&self) -> u64 {
         self.stdout.saturating_sub(self.summary.map_or(0, |summary| summary.length as u64))
+    }
+
+    /// Moves what the worker has said into STDERR and is held back to `out`: it is told whatever becomes of the answer.
+    pub fn tell_errors(&mut self, out: &mut Vec<u8>) {
+        let mut rest = &self.held[..];
+        // Only whole records are held back.
+        while let Ok(Some((record, length))) = Record::first(rest) {
+            if record.header.kind == RecordType::Stderr {
+                out.extend_from_slice(&rest[..length]);
+            }
+            rest = &rest[length..];
+        }
+        self.held.clear();
     }
 
     /// Forgets everything but memory.

@@ -8,6 +8,7 @@ use nix::errno::Errno;
 
 use super::answer::Answer;
 use super::core::{AT_A_TURN, Gateway, Timer, Token};
+use super::dispatch::FULL;
 use super::finished::Outcome;
 use super::output::Emitted;
 use super::relay::Taken;
@@ -16,6 +17,7 @@ use super::rules::{self, Failure, Keeping, Verdict};
 use super::slab::Key;
 use super::slot::State;
 use super::upstream::{ID, Upload, Upstream};
+use crate::fcgi::body::{EndRequest, ProtocolStatus};
 use crate::fcgi::record::{RecordError, RecordType};
 
 /// A worker that closes within this time after its first answer does not keep connections.
@@ -155,6 +157,9 @@ impl Gateway {
     /// A worker has answered to the end, which is in `buffer`.
     fn complete(&mut self, key: Key, at: Key, buffer: &mut [u8], taken: Taken) {
         let Some(request) = self.requests.get_mut(at) else { return };
+        if taken.end.is_some_and(is_refusal) && request.answer.any() == 0 {
+            return self.refused(key, at);
+        }
         request.stage = Stage::Answered;
         let (client, status) = (request.client, request.answer.status());
         self.release_worker(key, taken.excess);
@@ -163,6 +168,21 @@ impl Gateway {
         self.let_finish(at);
         self.end_request(at, Outcome::Answered, status);
         self.settle(client);
+    }
+
+    /// A worker would not take the request, of which it has done nothing (flup's threaded server does so when its threads are all
+    /// at work): another may. A web server would make a 502 of what it said.
+    fn refused(&mut self, key: Key, at: Key) {
+        let Some(upstream) = self.upstreams.remove(key) else { return };
+        if let Some(slot) = self.slots.get_mut(upstream.slot) {
+            slot.active -= 1;
+        }
+        self.close_slot(upstream.slot, FULL);
+        match self.judge(at, 0) {
+            Verdict::Retry => self.send_again(at),
+            Verdict::GiveUp => self.answer(at, Answer::Busy, Outcome::Broken),
+        }
+        self.feed();
     }
 
     /// A worker is done with its request: its connection waits for the next one, or is closed.
@@ -225,22 +245,10 @@ impl Gateway {
 
     /// The connection with this request on it has ended.
     fn worker_failed(&mut self, at: Key, upstream: &Upstream) {
-        let Some(request) = self.requests.get_mut(at) else { return };
-        let failure = Failure {
-            repeatable: request.repeatable,
-            written: upstream.written,
-            answered: request.answer.any(),
-            retries: request.retries,
-            held: request.passage == Passage::Whole,
-        };
-        match rules::judge(&failure) {
-            Verdict::Retry => {
-                self.counters.retried += 1;
-                request.retries += 1;
-                request.answer.clear();
-                self.put_back(at);
-            }
+        match self.judge(at, upstream.written) {
+            Verdict::Retry => self.send_again(at),
             Verdict::GiveUp => {
+                let Some(request) = self.requests.get_mut(at) else { return };
                 request.stage = Stage::Answered;
                 if request.retries != NONSENSE {
                     let pid = request.worker.map(|worker| worker.pid.to_string()).unwrap_or_default();
@@ -252,6 +260,26 @@ impl Gateway {
                 self.give_up(at, Answer::Broken, Outcome::Broken);
             }
         }
+    }
+
+    /// What to do about a request of which its worker may have seen so many bytes.
+    fn judge(&self, at: Key, written: u64) -> Verdict {
+        let Some(request) = self.requests.get(at) else { return Verdict::GiveUp };
+        rules::judge(&Failure {
+            repeatable: request.repeatable,
+            written,
+            answered: request.answer.any(),
+            retries: request.retries,
+            held: request.passage == Passage::Whole,
+        })
+    }
+
+    fn send_again(&mut self, at: Key) {
+        let Some(request) = self.requests.get_mut(at) else { return };
+        self.counters.retried += 1;
+        request.retries += 1;
+        request.answer.clear();
+        self.put_back(at);
     }
 
     /// A worker speaks on a connection without a request.
@@ -283,5 +311,44 @@ impl Gateway {
         if let Some(worker) = self.requests.get(at).and_then(|request| request.worker) {
             self.seams.journal.stderr(worker, errors, self.now);
         }
+    }
+}
+
+/// Whether a worker has done nothing with the request and somebody else could. Who does not know the role is not asked to.
+fn is_refusal(end: EndRequest) -> bool {
+    match end.protocol_status {
+        ProtocolStatus::CantMultiplex | ProtocolStatus::Overloaded => true,
+        ProtocolStatus::RequestComplete | ProtocolStatus::UnknownRole | ProtocolStatus::Other(_) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::os::fd::AsFd;
+
+    use super::*;
+    use crate::fcgi::encode;
+    use crate::gateway::relay::HEADROOM;
+    use crate::gateway::testing::{Rig, settings, unread};
+
+    const ROOM: usize = 512;
+
+    #[test]
+    fn a_worker_that_never_stops_answering_has_its_turn_and_no_more() {
+        let mut rig = Rig::new(settings());
+        let (listener, _) = rig.seat();
+        let (mut client, _) = rig.ask("/endless");
+        let (mut worker, _) = listener.accept().unwrap();
+        let mut answer = Vec::new();
+        encode::stream(&mut answer, RecordType::Stdout, ID, &[&b"\r\n"[..], &[b'x'; 60_000]].concat());
+        worker.write_all(&answer).unwrap();
+        let key = rig.gateway.upstreams.keys(|_| true)[0];
+        rig.gateway.again.clear();
+        rig.gateway.read_upstream(key, &mut [0; HEADROOM + ROOM], true);
+        assert_eq!(rig.gateway.again, [Token::Upstream(key)], "it comes again after the others");
+        let left = unread(rig.gateway.upstreams.get(key).unwrap().stream.as_fd());
+        assert_eq!(answer.len() - left, AT_A_TURN * ROOM);
+        assert!(client.read(&mut [0; 4096]).unwrap() > 0, "and what came is on its way");
     }
 }

@@ -10,7 +10,7 @@ use mio::{Events, Poll};
 
 use super::channel::{Channel, ChannelError, Incoming, Outgoing};
 use super::client::Interest;
-use super::core::{Gateway, Token, watch};
+use super::core::{Gateway, Timer, Token, watch};
 use super::seam::Seams;
 use crate::log;
 use crate::os::{clock, limits, signal};
@@ -21,6 +21,9 @@ const EVENTS: usize = 1024;
 
 /// Bytes that are read at once; larger and smaller were slower.
 const BUFFER: usize = 256 * 1024;
+
+/// How long a shortage of kernel memory is given to pass before the master is told what it is to know.
+const AGAIN: Duration = Duration::from_millis(10);
 
 /// EX_SOFTWARE and EX_OSERR of sysexits.h.
 const BUG: u8 = 70;
@@ -81,6 +84,14 @@ enum Turn {
     Last,
 }
 
+impl Gateway {
+    /// No event will tell when the master can be told.
+    fn tell_again_soon(&mut self) -> Turn {
+        self.timers.set(Timer::Master, Some(self.now.after(AGAIN)));
+        Turn::More
+    }
+}
+
 struct Server {
     channel: Channel,
     /// Made from the first settings.
@@ -93,7 +104,7 @@ impl Server {
     /// How long to wait for events.
     fn patience(&mut self) -> Option<Duration> {
         let gateway = self.gateway.as_mut()?;
-        if !gateway.again.is_empty() {
+        if !gateway.again.is_empty() || !gateway.pages.is_empty() {
             return Some(Duration::ZERO);
         }
         gateway.now = clock::monotonic();
@@ -117,6 +128,7 @@ impl Server {
             }
         }
         let Some(gateway) = &mut self.gateway else { return Ok(Turn::More) };
+        gateway.answer_next_page();
         for token in std::mem::take(&mut gateway.again) {
             self.serve(token, None);
         }
@@ -181,7 +193,7 @@ impl Server {
         }
     }
 
-    /// Sends what the master is to know; what it has no room for waits for the next round with an event.
+    /// Sends what the master is to know, in order; what there is no room for waits, and nothing is ever left out.
     fn tell_master(&mut self) -> Result<Turn, ChannelError> {
         let Some(gateway) = &mut self.gateway else { return Ok(Turn::More) };
         gateway.seams.journal.flush();
@@ -198,6 +210,7 @@ impl Server {
             match self.channel.send(message)? {
                 Outgoing::Sent => drop(gateway.outbox.pop_front()),
                 Outgoing::Waits => return Ok(Turn::More),
+                Outgoing::Short => return Ok(gateway.tell_again_soon()),
                 Outgoing::End => return Ok(Turn::Last),
             }
         }
@@ -207,6 +220,7 @@ impl Server {
             match self.channel.send_with(&FromGateway::Clients, &connections)? {
                 Outgoing::Sent => drop(gateway.gifts.drain(..some)),
                 Outgoing::Waits => return Ok(Turn::More),
+                Outgoing::Short => return Ok(gateway.tell_again_soon()),
                 Outgoing::End => return Ok(Turn::Last),
             }
         }
@@ -216,6 +230,7 @@ impl Server {
         Ok(match self.channel.send(&FromGateway::Stopped)? {
             Outgoing::Sent | Outgoing::End => Turn::Last,
             Outgoing::Waits => Turn::More,
+            Outgoing::Short => gateway.tell_again_soon(),
         })
     }
 }

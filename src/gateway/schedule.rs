@@ -24,14 +24,17 @@ impl Gateway {
         let Some(request) = self.requests.get_mut(at) else { return };
         request.ready = Some(self.now);
         if self.seams.pages.answers(&self.settings, &request.params) {
-            return self.answer_page(at);
+            request.stage = Stage::Paged;
+            return self.pages.push_back(at);
         }
         if self.phase == Phase::Stopped {
             return self.answer(at, Answer::Late, Outcome::RefusedLate);
         }
         let at_once = self.queue.is_empty() && self.counters.load.idle > 0;
         if let Some(slot) = at_once.then(|| self.choose()).flatten() {
-            return self.dispatch(at, slot);
+            self.dispatch(at, slot);
+            // It waits only where that worker could not be reached: somebody else may be idle.
+            return self.feed_waiting();
         }
         if self.queue.len() >= self.settings.queue_limit {
             return self.answer(at, Answer::Full, Outcome::RefusedFull);
@@ -43,9 +46,13 @@ impl Gateway {
         self.watch_queue();
     }
 
-    /// Gives waiting requests to idle workers while there are both.
+    /// Gives waiting requests to idle workers while there are both; other gateways of the pool come first.
     pub(super) fn feed(&mut self) {
         self.pay();
+        self.feed_waiting();
+    }
+
+    fn feed_waiting(&mut self) {
         while !self.queue.is_empty() && self.counters.load.idle > 0 {
             let Some(slot) = self.choose() else { return };
             let requests = &self.requests;
@@ -130,6 +137,8 @@ impl Gateway {
             Timer::Reception => self.look_at_receptions(),
             Timer::Weight => self.weigh_idle(),
             Timer::Load => self.load_is_due(),
+            // It is told at the end of every round.
+            Timer::Master => {}
             Timer::Stop => self.stop_serving(),
             Timer::Newcomers => self.dismiss_idle(),
         }
@@ -195,7 +204,7 @@ impl Gateway {
     }
 
     /// Looks for requests that are slow or have run for too long.
-    fn inspect_running(&mut self) {
+    pub(super) fn inspect_running(&mut self) {
         self.watching = false;
         let (now, settings) = (self.now, &self.settings);
         let (most, slow) = (settings.request_terminate_timeout, settings.request_slowlog_timeout);
@@ -294,5 +303,44 @@ impl Gateway {
         }
         self.recount(slot_key);
         told
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gateway::testing::{Rig, settings};
+    use crate::wire::gateway::Settings;
+
+    /// No event, no clock: whoever is idle gets it in the same step.
+    #[test]
+    fn a_worker_that_cannot_be_reached_leaves_the_request_to_the_next_one() {
+        let mut rig = Rig::new(settings());
+        let (well, _) = rig.seat();
+        for _ in 0..2 {
+            let (gone, key) = rig.seat();
+            drop(gone);
+            std::fs::remove_file(&rig.gateway.slots.get(key).unwrap().path).unwrap();
+        }
+        let (_client, _) = rig.ask("/");
+        assert!(well.accept().is_ok());
+        assert_eq!((rig.gateway.queue.len(), rig.gateway.counters.load.busy), (0, 1));
+    }
+
+    #[test]
+    fn a_limit_that_becomes_shorter_holds_for_what_runs_from_its_own_dispatch() {
+        let mut rig = Rig::new(settings());
+        let (_worker, _) = rig.seat();
+        let (_client, _) = rig.ask("/slow");
+        rig.gateway.now = rig.gateway.now.after(Duration::from_secs(50));
+        let limit = Some(Duration::from_secs(60));
+        rig.gateway.configure(Settings { request_terminate_timeout: limit, ..settings() }, Vec::new());
+        let soon = rig.gateway.now.after(Duration::from_secs(11));
+        assert_eq!(rig.gateway.counters.timed_out, 0);
+        while let Some(timer) = rig.gateway.timers.expired(soon) {
+            rig.gateway.now = soon;
+            rig.gateway.on_timer(timer);
+        }
+        assert_eq!(rig.gateway.counters.timed_out, 1);
     }
 }

@@ -1,6 +1,10 @@
 //! Bytes that wait: in memory up to a bound, then in a temporary file without a name. What was written can be read from any
 //! place, so that a request can be sent again and an answer go on where its client stopped reading. Owns no socket.
+//!
+//! The files of many slow clients together leave others some room on their file system: nobody expects a web server to
+//! fill a disk.
 
+use std::fmt;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -10,6 +14,12 @@ use crate::os::temporary;
 
 /// Memory that an emptied spool keeps, bytes: enough that small answers need no new memory.
 const KEPT: usize = 16 * 1024;
+
+/// Bytes of a file that are written between two looks at the room beside it.
+const STRIDE: u64 = 4 * 1024 * 1024;
+
+/// The room on a file system that is left to others, bytes; or a twentieth of it, where that is less.
+const OTHERS: u64 = 1024 * 1024 * 1024;
 
 /// Bytes in the order in which they came: the first ones in memory, the others in a file.
 #[derive(Debug, Default)]
@@ -33,31 +43,68 @@ pub struct Bounds<'a> {
     pub file: u64,
 }
 
+/// Why bytes have no place.
+#[derive(Debug)]
+pub enum Refusal {
+    /// There are as many as there may be.
+    Full,
+    /// What is left of the file system is for others.
+    Scarce,
+    /// The file cannot be made or written.
+    File(io::Error),
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Refusal::Full => f.write_str("there are as many bytes as there may be"),
+            Refusal::Scarce => f.write_str("the disk is nearly full"),
+            Refusal::File(error) => error.fmt(f),
+        }
+    }
+}
+
+impl From<io::Error> for Refusal {
+    fn from(error: io::Error) -> Refusal {
+        Refusal::File(error)
+    }
+}
+
 impl Spool {
     /// Adds all of `bytes`, or nothing.
     ///
     /// # Errors
-    /// Memory and file are full (`StorageFull`), or the file cannot be written. What came before is untouched.
-    pub fn push(&mut self, bytes: &[u8], bounds: &Bounds<'_>) -> io::Result<()> {
+    /// There is no place for them. What came before is untouched.
+    pub fn push(&mut self, bytes: &[u8], bounds: &Bounds<'_>) -> Result<(), Refusal> {
         let fits = (self.memory.len() + bytes.len()) as u64 <= bounds.memory;
         if !self.tail.is_empty() {
-            return Err(io::ErrorKind::StorageFull.into());
+            return Err(Refusal::Full);
         }
         if self.filed == 0 && fits {
             self.memory.extend_from_slice(bytes);
             return Ok(());
         }
-        if self.filed + bytes.len() as u64 > bounds.file {
-            return Err(io::ErrorKind::StorageFull.into());
+        let length = self.filed + bytes.len() as u64;
+        if length > bounds.file {
+            return Err(Refusal::Full);
         }
-        if self.file.is_none() {
-            self.file = Some(temporary::file(bounds.directory)?);
+        let is_new = self.file.is_none();
+        let file = match self.file.take() {
+            Some(file) => file,
+            None => temporary::file(bounds.directory).map_err(io::Error::from)?,
+        };
+        let written = if (is_new || length / STRIDE > self.filed / STRIDE) && !leaves_room(&file) {
+            Err(Refusal::Scarce)
+        } else {
+            file.write_all_at(bytes, self.filed).map_err(Refusal::File)
+        };
+        match &written {
+            Ok(()) => self.filed = length,
+            // What was written of it takes room that others want. A file that cannot even become shorter is as it is.
+            Err(_) => drop(file.set_len(self.filed)),
         }
-        if let Some(file) = &self.file {
-            file.write_all_at(bytes, self.filed)?;
-        }
-        self.filed += bytes.len() as u64;
-        Ok(())
+        self.file = Some(file);
+        written
     }
 
     /// Adds bytes in memory whatever the bounds: for what has been read and has no other place. The caller reads no more
@@ -124,6 +171,11 @@ impl Spool {
     }
 }
 
+/// Whether there is room for us and others where a file is.
+fn leaves_room(file: &File) -> bool {
+    temporary::room(file).is_none_or(|room| room.free >= OTHERS.min(room.all / 20))
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::collection::vec;
@@ -169,8 +221,7 @@ mod tests {
         let mut spool = Spool::default();
         spool.push(b"abc", &bounds).unwrap();
         spool.push(b"defg", &bounds).unwrap();
-        let full = spool.push(b"h", &bounds).unwrap_err();
-        assert_eq!(full.kind(), io::ErrorKind::StorageFull);
+        assert!(matches!(spool.push(b"h", &bounds), Err(Refusal::Full)));
         spool.force(b"hi");
         assert_eq!(read_all(&spool, 1, 3), b"bcdefghi");
         let wide = Bounds { memory: 100, file: 100, ..bounds };
@@ -187,7 +238,7 @@ mod tests {
         let bounds = Bounds { directory: Path::new("/nonexistent"), memory: 2, file: 4 };
         let mut spool = Spool::default();
         spool.push(b"ab", &bounds).unwrap();
-        assert!(spool.push(b"c", &bounds).is_err());
+        assert!(matches!(spool.push(b"c", &bounds), Err(Refusal::File(_))));
         assert_eq!(read_all(&spool, 0, 8), b"ab");
     }
 }

@@ -7,7 +7,7 @@ use std::os::fd::AsFd;
 use nix::errno::Errno;
 
 use super::client::Interest;
-use super::core::{Gateway, Token, watch};
+use super::core::{AT_A_TURN, Gateway, Token, watch};
 use super::slab::Key;
 use super::upstream::ID;
 use crate::fcgi::body::{BeginRequest, Connection, Role};
@@ -85,9 +85,10 @@ impl Gateway {
         }
     }
 
-    /// The worker has said something.
+    /// The worker has said something. It is read to its end, but not for longer than its turn: nobody knows how long an answer
+    /// that path has.
     pub(super) fn warming_ready(&mut self, key: Key, buffer: &mut [u8]) {
-        loop {
+        for _ in 0..AT_A_TURN {
             let Some(warming) = self.warming.get_mut(key) else { return };
             let progress = match warming.stream.read(buffer) {
                 Ok(0) => Progress::Over(Err(warming.answer.failure("closed the connection"))),
@@ -102,6 +103,7 @@ impl Gateway {
                 return self.conclude_warming(key, result);
             }
         }
+        self.again.push(Token::Warming(key));
     }
 
     /// The worker has ended, or gets another warm-up request: nobody wants to hear of this one.
@@ -199,8 +201,11 @@ fn message(path: &str, root: &str) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+
     use super::*;
     use crate::fcgi::body::ProtocolStatus;
+    use crate::gateway::testing::{Rig, settings, unread};
 
     fn answered(stdout: &[u8], stderr: &[u8]) -> Progress {
         let mut bytes = Vec::new();
@@ -242,5 +247,22 @@ mod tests {
         for piece in ["SCRIPT_FILENAME/srv/www/warm.php", "QUERY_STRINGx=1", "REQUEST_URI/warm.php?x=1"] {
             assert!(text.contains(piece), "{piece}: {text:?}");
         }
+    }
+
+    #[test]
+    fn an_endless_answer_has_its_turn_and_no_more() {
+        const ROOM: usize = 512;
+        let mut rig = Rig::new(settings());
+        let (listener, _) = rig.seat();
+        rig.gateway.warm(SlotId(0), WorkerId(1), "/image.iso", "");
+        let (mut worker, _) = listener.accept().unwrap();
+        let mut answer = Vec::new();
+        encode::stream(&mut answer, RecordType::Stdout, ID, &[b'x'; 60_000]);
+        worker.write_all(&answer).unwrap();
+        let key = rig.gateway.warming.keys(|_| true)[0];
+        rig.gateway.warming_ready(key, &mut [0; ROOM]);
+        assert_eq!(rig.gateway.again, [Token::Warming(key)], "it comes again after the others");
+        let left = unread(rig.gateway.warming.get(key).unwrap().stream.as_fd());
+        assert_eq!(answer.len() - left, AT_A_TURN * ROOM);
     }
 }

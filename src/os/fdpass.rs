@@ -8,7 +8,8 @@ use std::slice;
 
 use nix::errno::Errno;
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, recvmsg, sendmsg, socketpair,
+    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, recvmsg, sendmsg, setsockopt, socketpair,
+    sockopt,
 };
 
 /// The most descriptors beside one packet: SCM_MAX_FD of the kernel.
@@ -32,12 +33,21 @@ pub struct Received {
 const CONTROL: usize =
     unsafe { libc::CMSG_SPACE((MAX_DESCRIPTORS * size_of::<RawFd>()) as u32) as usize } / 8 + 1;
 
-/// A connected pair, close-on-exec, blocking.
+/// What either end may have sent and the other not read, bytes, of which the kernel doubles what it is told; usual for
+/// `net.core.wmem_max`, which bounds it.
+const UNREAD: usize = 208 * 1024;
+
+/// A connected pair, close-on-exec, blocking. A packet may be as long as one of ours can be, however little
+/// `net.core.wmem_default` is.
 ///
 /// # Errors
 /// No descriptor is left.
 pub fn pair() -> Result<(OwnedFd, OwnedFd), Errno> {
-    socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
+    let pair = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
+    for end in [&pair.0, &pair.1] {
+        setsockopt(end, sockopt::SndBuf, &UNREAD)?;
+    }
+    Ok(pair)
 }
 
 /// Sends one packet whole, or not at all.
@@ -138,6 +148,14 @@ mod tests {
         assert_eq!(receive(theirs.as_fd(), &mut buffer).unwrap().length, 6);
         drop(ours);
         assert_eq!(receive(theirs.as_fd(), &mut buffer).unwrap().length, 0);
+    }
+
+    #[test]
+    fn the_longest_packet_is_taken() {
+        use crate::wire::gateway::MAX_PACKET;
+        let (ours, theirs) = pair().unwrap();
+        send(ours.as_fd(), &vec![b'x'; MAX_PACKET], &[]).unwrap();
+        assert_eq!(receive(theirs.as_fd(), &mut vec![0; MAX_PACKET]).unwrap().length, MAX_PACKET);
     }
 
     #[test]

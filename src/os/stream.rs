@@ -148,8 +148,8 @@ pub fn prepare_listener(listener: BorrowedFd<'_>) -> Result<bool, Errno> {
     prepare_shared_listener(listener)
 }
 
-/// Makes an inherited listening socket ready for either way to accept: over TCP without Nagle's delay, which accepted
-/// connections inherit (tcp(7)). Returns whether it is TCP.
+/// Makes an inherited listening socket ready for either way to accept: over TCP without Nagle's delay and with
+/// keep-alive probes, both of which accepted connections inherit (tcp(7)). Returns whether it is TCP.
 ///
 /// # Errors
 /// It is no descriptor.
@@ -158,6 +158,8 @@ pub fn prepare_shared_listener(listener: BorrowedFd<'_>) -> Result<bool, Errno> 
     let tcp = inet(&storage).is_some();
     if tcp {
         let _ = sys::setsockopt(&listener, sockopt::TcpNoDelay, &true); // only a matter of speed
+        // A web server's machine that has gone without a word would hold its connections for ever.
+        let _ = sys::setsockopt(&listener, sockopt::KeepAlive, &true);
     }
     Ok(tcp)
 }
@@ -290,6 +292,8 @@ mod tests {
         let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let server = Stream::accept(listener.as_fd()).unwrap();
         assert_eq!(server.peer(), Some(client.local_addr().unwrap()));
+        // One whose machine has gone does not stay for ever.
+        assert_eq!(sys::getsockopt(&server.0, sockopt::KeepAlive), Ok(true));
         drop(client);
         let mut buffer = [0; 8];
         while server.read(&mut buffer) == Err(Errno::EAGAIN) {}

@@ -7,6 +7,7 @@ use std::path::Path;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
+use nix::sys::statvfs::fstatvfs;
 use nix::unistd::{mkstemp, unlink};
 
 /// A new empty file in `directory`, readable and writable by us alone, close-on-exec.
@@ -21,6 +22,22 @@ pub fn file(directory: &Path) -> Result<File, Errno> {
         Err(Errno::EOPNOTSUPP | Errno::EISDIR | Errno::ENOENT) => named(directory),
         Err(errno) => Err(errno),
     }
+}
+
+/// How much room there is where a file is, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// That we may still use.
+    pub free: u64,
+    /// Of the whole file system; 0 where it does not tell.
+    pub all: u64,
+}
+
+/// Looks how much room there is where this file is; `None` where the system does not tell.
+pub fn room(file: &File) -> Option<Room> {
+    let seen = fstatvfs(file).ok()?;
+    let bytes = |blocks: u64| blocks.saturating_mul(seen.fragment_size());
+    Some(Room { free: bytes(seen.blocks_available()), all: bytes(seen.blocks()) })
 }
 
 fn named(directory: &Path) -> Result<File, Errno> {
@@ -43,6 +60,8 @@ mod tests {
             file.write_all_at(b"abc", 2).unwrap();
             let meta = file.metadata().unwrap();
             assert_eq!((meta.nlink(), meta.len(), meta.mode() & 0o777), (0, 5, 0o600));
+            let room = room(&file).unwrap();
+            assert!(room.free <= room.all && room.all > 0, "{room:?}");
         }
     }
 

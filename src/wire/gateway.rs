@@ -18,8 +18,9 @@ pub use super::settings::{Company, Settings};
 /// Raised when a message changes its meaning.
 pub const VERSION: u32 = 2;
 
-/// The longest packet, bytes. Settings are the largest message and stay far below it.
-pub const MAX_PACKET: usize = 128 * 1024;
+/// The longest packet, bytes. Settings are the largest message: the configuration bounds each of its texts, so that they are
+/// shorter than this whatever they hold.
+pub const MAX_PACKET: usize = 192 * 1024;
 
 /// The most workers in one packet: a report on each is about 110 bytes long.
 pub const WORKERS_AT_ONCE: usize = 500;
@@ -345,4 +346,54 @@ pub enum TakenBack {
     Begun,
     /// It cannot be taken from this worker, nor from any other of the pool.
     Unknown,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::PoolName;
+
+    /// What the configuration allows at the most, and each byte as long in JSON as one can be: a longer message would end
+    /// one gateway after the other.
+    #[test]
+    fn the_longest_settings_fit_into_a_packet() {
+        const NETWORKS: usize = 1000;
+        const TEXT: usize = 4096;
+        const SOCKET: usize = 107;
+        let long = |length| "\u{1}".repeat(length);
+        let settings = Settings {
+            spare: Some(u32::MAX),
+            version: VERSION,
+            pool: PoolName::new("www").unwrap(),
+            process_manager: "ondemand".into(),
+            listeners: vec![long(SOCKET); MAX_DESCRIPTORS - 2],
+            company: Company::Workers,
+            concurrency: u32::MAX,
+            queue_limit: u32::MAX,
+            queue_timeout: Some(Duration::MAX),
+            request_buffer: u64::MAX,
+            response_buffer: u64::MAX,
+            buffer_directory: long(TEXT).into(),
+            request_terminate_timeout: Some(Duration::MAX),
+            request_finish_timeout: Some(Duration::MAX),
+            input_timeout: Some(Duration::MAX),
+            request_slowlog_timeout: Some(Duration::MAX),
+            max_requests: u64::MAX,
+            max_requests_jitter: u64::MAX,
+            max_memory: Some(u64::MAX),
+            // Letters and digits, all of it.
+            status_path: Some("x".repeat(TEXT)),
+            ping_path: Some("x".repeat(TEXT)),
+            ping_response: long(TEXT),
+            access_format: long(TEXT),
+            has_access_log: true,
+            has_slowlog: true,
+            allowed_clients: vec!["ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff/128".into(); NETWORKS],
+            log_stderr: true,
+            decorate_output: false,
+            start_time: i64::MIN,
+        };
+        let packet = serde_json::to_vec(&ToGateway::Settings(Box::new(settings))).unwrap();
+        assert!(packet.len() <= MAX_PACKET, "{} bytes", packet.len());
+    }
 }

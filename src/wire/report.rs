@@ -101,25 +101,28 @@ impl Report {
             duration,
             workers,
         } = other;
-        self.load.queued += load.queued;
-        self.load.idle += load.idle;
-        self.load.busy += load.busy;
-        self.accepted += accepted;
+        // Of another process: nothing that it says may overflow.
+        let add = |sum: &mut u64, more: u64| *sum = sum.saturating_add(more);
+        let add_short = |sum: &mut u32, more: u32| *sum = sum.saturating_add(more);
+        add_short(&mut self.load.queued, load.queued);
+        add_short(&mut self.load.idle, load.idle);
+        add_short(&mut self.load.busy, load.busy);
+        add(&mut self.accepted, accepted);
         self.max_queued = self.max_queued.max(max_queued);
         self.max_active = self.max_active.max(max_active);
-        self.slow += slow;
-        self.timed_out += timed_out;
-        self.refused_full += refused_full;
-        self.refused_late += refused_late;
-        self.refused_client += refused_client;
-        self.refused_protocol += refused_protocol;
-        self.retried += retried;
-        self.taken_back += taken_back;
-        self.broken += broken;
-        self.aborted += aborted;
-        self.answered += answered;
-        self.server_errors += server_errors;
-        self.connections += connections;
+        add(&mut self.slow, slow);
+        add(&mut self.timed_out, timed_out);
+        add(&mut self.refused_full, refused_full);
+        add(&mut self.refused_late, refused_late);
+        add(&mut self.refused_client, refused_client);
+        add(&mut self.refused_protocol, refused_protocol);
+        add(&mut self.retried, retried);
+        add(&mut self.taken_back, taken_back);
+        add(&mut self.broken, broken);
+        add(&mut self.aborted, aborted);
+        add(&mut self.answered, answered);
+        add(&mut self.server_errors, server_errors);
+        add_short(&mut self.connections, connections);
         self.queue_wait.add(&queue_wait);
         self.duration.add(&duration);
         self.workers.extend(workers);
@@ -141,4 +144,31 @@ pub struct WorkerReport {
     pub requests: u64,
     /// Requests that it has now.
     pub current: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn what_another_gateway_says_is_added_and_never_overflows() {
+        let mut observed = Histogram::default();
+        observed.observe(Duration::from_millis(3));
+        let load = Load { queued: 1, idle: 2, busy: 3, ..Load::default() };
+        let few = Report { load, accepted: 5, max_active: 2, connections: 4, ..Report::default() };
+        let few = Report { duration: observed, server_errors: 6, ..few };
+        let mut sum = few.clone();
+        sum.add(few.clone());
+        assert_eq!((sum.load.queued, sum.load.idle, sum.load.busy), (2, 4, 6));
+        assert_eq!((sum.accepted, sum.max_active, sum.connections, sum.server_errors), (10, 2, 8, 12));
+        assert_eq!(sum.duration.count(), 2);
+        // As a gateway that has lost its mind would.
+        let load = Load { queued: u32::MAX, idle: u32::MAX, busy: u32::MAX, ..Load::default() };
+        let mad = Report { load, accepted: u64::MAX, answered: u64::MAX, connections: u32::MAX, ..few };
+        sum.add(mad.clone());
+        sum.add(mad);
+        assert_eq!((sum.load.queued, sum.accepted, sum.connections), (u32::MAX, u64::MAX, u32::MAX));
+    }
 }

@@ -21,10 +21,10 @@ use crate::peer::{Reader, Visit, ask, echo, get, post, request};
 use crate::stage::{PATIENCE, Stage, settings};
 
 /// A log file that goes with its test.
-struct Log(PathBuf);
+pub struct Log(PathBuf);
 
 impl Log {
-    fn new() -> Log {
+    pub fn new() -> Log {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let path = std::env::temp_dir().join(format!("fpmd-log-{}-{number}", std::process::id()));
@@ -33,7 +33,7 @@ impl Log {
     }
 
     /// As the master opens it.
-    fn open(&self) -> File {
+    pub fn open(&self) -> File {
         File::options().append(true).create(true).open(&self.0).unwrap()
     }
 
@@ -42,7 +42,7 @@ impl Log {
     }
 
     /// Waits for so many lines.
-    fn lines(&self, count: usize) -> Vec<String> {
+    pub fn lines(&self, count: usize) -> Vec<String> {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let lines: Vec<String> = self.text().lines().map(str::to_owned).collect();

@@ -2,10 +2,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, reason = "a test may fail loudly")]
 
 mod basics;
+mod disk;
 mod dispatch;
+mod endings;
 mod failures;
 mod hostile;
 mod logs;
+mod master;
 mod patience;
 mod peer;
 mod protocol;

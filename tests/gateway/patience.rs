@@ -164,3 +164,66 @@ fn a_worker_that_closes_a_kept_connection_is_a_retry() {
     assert_eq!(ask(stage.connect(), &get("/"), b"").body(), b"two");
     assert_eq!(stage.report().retried, u64::from(worker.join().unwrap()));
 }
+
+/// However long it is, and however quick its client: what the worker has taken is not kept.
+#[test]
+fn a_long_upload_that_streams_takes_no_memory() {
+    const MOST: u64 = 8 * 1024;
+    const LENGTH: usize = 64 * 1024 * 1024;
+    let mut stage = Stage::new(&Settings { request_buffer: 0, ..settings() });
+    let (_, listener) = stage.seat();
+    let mut client = stage.connect();
+    let mut writer = client.try_clone().unwrap();
+    let sending = std::thread::spawn(move || {
+        let whole = request(1, Connection::Close, &post("/", &LENGTH.to_string()), &vec![b'x'; LENGTH]);
+        writer.write_all(&whole).unwrap();
+    });
+    let mut visit = Visit::accept(&listener);
+    visit.head().unwrap();
+    let before = stage.resident();
+    let (mut taken, mut more) = (0, 0);
+    while let Some(record) = visit.reader.record().unwrap().filter(|record| !record.content.is_empty()) {
+        taken += record.content.len();
+        if taken / (LENGTH / 16) != (taken - record.content.len()) / (LENGTH / 16) {
+            more = more.max(stage.resident().saturating_sub(before));
+        }
+    }
+    assert_eq!(taken, LENGTH);
+    assert!(more < MOST, "{more} kB more for a body of {LENGTH} bytes");
+    visit.reply(b"\r\ndone");
+    sending.join().unwrap();
+    assert_eq!(Reader::new(&mut client).answer(1).body(), b"done");
+}
+
+/// Neither a small request beside the long one nor its answer is a reason to read on.
+#[test]
+fn a_body_that_nobody_takes_is_not_read_for_the_sake_of_other_requests() {
+    const MOST: usize = 16 * 1024 * 1024;
+    let stage =
+        &mut Stage::new(&Settings { request_buffer: 0, ping_path: Some("/ping".into()), ..settings() });
+    let (_, _listener) = stage.seat();
+    let mut client = stage.connect();
+    let mut head = request(1, Connection::Keep, &post("/", "999999999"), b"");
+    head.truncate(head.len() - 8);
+    client.write_all(&head).unwrap();
+    let mut round = Vec::new();
+    encode::stream(&mut round, RecordType::Stdin, RequestId(1), &[b'x'; 200_000]);
+    round.extend(request(2, Connection::Keep, &get("/ping"), b""));
+    client.set_nonblocking(true).unwrap();
+    let (mut sent, mut at) = (0, 0);
+    // Until the gateway has not taken anything for two of its own answers.
+    let mut idle = 0;
+    while idle < 2 {
+        let _ = client.read(&mut [0; 65536]);
+        match client.write(&round[at..]) {
+            Ok(count) => {
+                (sent, at, idle) = (sent + count, (at + count) % round.len(), 0);
+            }
+            Err(_) => {
+                stage.report();
+                idle += 1;
+            }
+        }
+        assert!(sent < MOST, "all of it is read");
+    }
+}

@@ -85,10 +85,33 @@ impl Stage {
 
     /// The same with the log files that the settings promise.
     pub fn with_logs(settings: &Settings, logs: &[BorrowedFd<'_>]) -> Stage {
+        Stage::run_by(gateway(), directory(), settings, logs)
+    }
+
+    /// As `new`, but temporary files go to a file system of their own, of so many bytes. `None` where nobody may mount one.
+    pub fn on_a_small_disk(settings: &Settings, size: u32) -> Option<Stage> {
         let directory = directory();
+        let disk = directory.join("disk");
+        fs::create_dir(&disk).unwrap();
+        let mount = format!("mount -t tmpfs -o size={size} fpmd '{}'", disk.display());
+        let alone = |then: &str| {
+            let mut command = Command::new("unshare");
+            command.args(["--user", "--map-root-user", "--mount", "sh", "-c", &format!("{mount} && {then}")]);
+            command
+        };
+        if !alone("true").status().is_ok_and(|status| status.success()) {
+            eprintln!("nothing may be mounted: left out");
+            return None;
+        }
+        let settings = Settings { buffer_directory: disk, ..settings.clone() };
+        let program = alone(&format!("exec '{}'", env!("CARGO_BIN_EXE_fpmd-gateway")));
+        Some(Stage::run_by(program, directory, &settings, &[]))
+    }
+
+    fn run_by(program: Command, directory: PathBuf, settings: &Settings, logs: &[BorrowedFd<'_>]) -> Stage {
         let address = directory.join("pool.sock");
         let listener = UnixListener::bind(&address).unwrap();
-        let mut stage = Stage::bare(directory, address);
+        let mut stage = Stage::bare(program, directory, address);
         stage.configure(settings, &[&[listener.as_fd()], logs].concat());
         stage
     }
@@ -101,19 +124,15 @@ impl Stage {
     /// A pool with this listening socket in front.
     pub fn with_listener(settings: &Settings, listener: BorrowedFd<'_>) -> Stage {
         let directory = directory();
-        let mut stage = Stage::bare(directory.clone(), directory.join("none"));
+        let mut stage = Stage::bare(gateway(), directory.clone(), directory.join("none"));
         stage.configure(settings, &[listener]);
         stage
     }
 
-    fn bare(directory: PathBuf, address: PathBuf) -> Stage {
+    fn bare(mut program: Command, directory: PathBuf, address: PathBuf) -> Stage {
         let (channel, theirs) = fdpass::pair().unwrap();
-        let mut gateway = Command::new(env!("CARGO_BIN_EXE_fpmd-gateway"))
-            .stdin(Stdio::from(theirs))
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut gateway =
+            program.stdin(Stdio::from(theirs)).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let log = Arc::new(Mutex::new(String::new()));
         let (copy, mut stderr) = (Arc::clone(&log), gateway.stderr.take().unwrap());
         let reader = std::thread::spawn(move || {
@@ -335,6 +354,10 @@ impl Drop for Stage {
         }
         let _ = fs::remove_dir_all(&self.directory);
     }
+}
+
+fn gateway() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_fpmd-gateway"))
 }
 
 /// A client's connection to the pool at `address`.
