@@ -131,6 +131,8 @@ impl Master {
         ticket: Option<Ticket>,
     ) -> Result<Event, String> {
         let change = prepare(self, names, extent)?;
+        // Whoever was here first gets the settings that were meant: what is proposed next takes their place.
+        while !self.settle() {}
         adopt(self, change, ticket)
     }
 }

@@ -100,7 +100,7 @@ impl Master {
     }
 
     /// Does what the supervisor wants; false if there is more to do after a look at the descriptors.
-    fn settle(&mut self) -> bool {
+    pub(super) fn settle(&mut self) -> bool {
         let mut starts = 0;
         while let Some(action) = self.supervisor.next_action() {
             starts += usize::from(self.apply(action));

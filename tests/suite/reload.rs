@@ -1,12 +1,14 @@
 //! Reloads: checked first, replacements first, nothing lost, nothing changed by a mistake.
 
 use std::fs;
+use std::io::{Read, Write};
 use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixStream;
 
 use nix::sys::signal::Signal;
 
 use crate::support::daemon::{Dispatch, Fpmd, Pool, Rig, fpmctl};
-use crate::support::{Load, as_root, process, wait_until, workers};
+use crate::support::{Load, PATIENCE, as_root, process, wait_until, workers};
 
 /// Waits until every worker of the pool is another one than before.
 #[track_caller]
@@ -470,5 +472,34 @@ fn a_saturated_direct_pool_of_php_cgi_is_reloaded_long_before_its_stop_timeout()
     assert_eq!(load.stop().1, [""; 0]);
     let pool = fpmd.pool("www");
     assert_eq!((pool.crashed, pool.killed), (0, 0), "{pool:?}");
+    fpmd.finish();
+}
+
+#[test]
+fn reloads_that_come_at_once_are_judged_one_by_one() {
+    let pool = |log: &str| {
+        Pool::new("www", &workers::c()).dispatch(Dispatch::Gateway).key("access_log", &format!("{log:?}"))
+    };
+    let mut fpmd = Rig::new().pool(pool("{dir}/access")).expect("Is a directory").start();
+    fpmd.wait_pool("www", "an idle worker", |pool| pool.idle_processes == 1);
+    fpmd.rewrite(&[pool("{dir}")]);
+    // Both are there when it looks.
+    fpmd.signal(Signal::SIGSTOP);
+    let request = b"{\"version\":1,\"command\":{\"reload\":{\"pools\":[],\"extent\":\"changed\"}}}\n";
+    let ask = || {
+        let mut client = UnixStream::connect(fpmd.control()).unwrap();
+        client.set_read_timeout(Some(PATIENCE)).unwrap();
+        client.write_all(request).unwrap();
+        client
+    };
+    let clients = [ask(), ask()];
+    fpmd.signal(Signal::SIGCONT);
+    for mut client in clients {
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).unwrap();
+        assert!(answer.contains("refused") && answer.contains("Is a directory"), "{answer}");
+    }
+    let dump = fpmd.ctl_done(&["dump"]);
+    assert!(dump.contains("/access\""), "{dump}");
     fpmd.finish();
 }
