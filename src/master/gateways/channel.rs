@@ -85,7 +85,7 @@ impl Channel {
         if self.unsent.is_empty() {
             match fdpass::send(self.socket.as_fd(), &bytes, descriptors) {
                 Ok(()) => return Ok(()),
-                Err(Errno::EAGAIN) => {}
+                Err(errno) if passes(errno) => {}
                 Err(errno) => return Err(Fault::from(errno)),
             }
         }
@@ -108,8 +108,8 @@ impl Channel {
             let borrowed: Vec<BorrowedFd<'_>> = packet.descriptors.iter().map(AsFd::as_fd).collect();
             match fdpass::send(self.socket.as_fd(), &packet.bytes, &borrowed) {
                 Ok(()) => drop(self.unsent.pop_front()),
-                Err(Errno::EAGAIN) => return Ok(()),
                 Err(Errno::EINTR) => {}
+                Err(errno) if passes(errno) => return Ok(()),
                 Err(errno) => return Err(Fault::from(errno)),
             }
         }
@@ -145,6 +145,12 @@ impl Channel {
             return Ok(Some((message, received.descriptors)));
         }
     }
+}
+
+/// Whether a packet goes later: the gateway has not read those before it, or the kernel is short of memory, or (unix(7)) too
+/// many descriptors are on their way already. The requests in a gateway are worth the wait.
+fn passes(errno: Errno) -> bool {
+    matches!(errno, Errno::EAGAIN | Errno::ENOBUFS | Errno::ENOMEM | Errno::ETOOMANYREFS)
 }
 
 impl From<Errno> for Fault {
