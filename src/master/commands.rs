@@ -82,7 +82,10 @@ impl Master {
                 self.tell_stop();
                 Verdict::Later(Event::Stop { ticket: Some(ticket) })
             }
-            Command::Restart { pool } => about_pool(pool, PoolCommand::Restart),
+            Command::Restart { pool } => {
+                self.catch_up();
+                about_pool(pool, PoolCommand::Restart)
+            }
             Command::Scale { pool, workers } => about_pool(pool, PoolCommand::Scale(workers)),
             Command::Drain { pid } => self.about_worker(pid, WorkerCommand::Drain, ticket),
             Command::Kill { pid } => self.about_worker(pid, WorkerCommand::Kill, ticket),

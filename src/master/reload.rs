@@ -131,8 +131,7 @@ impl Master {
         ticket: Option<Ticket>,
     ) -> Result<Event, String> {
         let change = prepare(self, names, extent)?;
-        // Whoever was here first gets the settings that were meant: what is proposed next takes their place.
-        while !self.settle() {}
+        self.catch_up();
         adopt(self, change, ticket)
     }
 }

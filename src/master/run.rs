@@ -100,7 +100,7 @@ impl Master {
     }
 
     /// Does what the supervisor wants; false if there is more to do after a look at the descriptors.
-    pub(super) fn settle(&mut self) -> bool {
+    fn settle(&mut self) -> bool {
         let mut starts = 0;
         while let Some(action) = self.supervisor.next_action() {
             starts += usize::from(self.apply(action));
@@ -111,6 +111,12 @@ impl Master {
         self.timers.set(Timer::Supervisor, self.supervisor.next_deadline());
         self.announce_readiness();
         true
+    }
+
+    /// Does all that was asked for until now: before settings are proposed, or a generation is begun that gets the proposed
+    /// ones, as whoever was here first is to get what was meant.
+    pub(super) fn catch_up(&mut self) {
+        while !self.settle() {}
     }
 
     fn on_ready(&mut self, token: Token) {

@@ -475,6 +475,38 @@ fn a_saturated_direct_pool_of_php_cgi_is_reloaded_long_before_its_stop_timeout()
     fpmd.finish();
 }
 
+const RELOAD_CHANGED: &str = r#"{"reload":{"pools":[],"extent":"changed"}}"#;
+
+/// Gives commands of which fpmd finds the second when it looks for the first; the answers.
+fn at_once(fpmd: &Fpmd, commands: [&str; 2]) -> [String; 2] {
+    fpmd.signal(Signal::SIGSTOP);
+    let clients = commands.map(|command| {
+        let mut client = UnixStream::connect(fpmd.control()).unwrap();
+        client.set_read_timeout(Some(PATIENCE)).unwrap();
+        client.write_all(format!("{{\"version\":1,\"command\":{command}}}\n").as_bytes()).unwrap();
+        client
+    });
+    fpmd.signal(Signal::SIGCONT);
+    clients.map(|mut client| {
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).unwrap();
+        answer
+    })
+}
+
+#[test]
+fn a_restart_that_comes_with_a_reload_has_its_settings() {
+    let pool = Pool::new("www", &workers::c());
+    let mut fpmd = Rig::new().pool(pool.clone()).start();
+    fpmd.descriptors_may_change();
+    fpmd.rewrite(&[pool.workers(3)]);
+    // The first may be superseded, should the worker's program have changed as well.
+    let [_, restarted] = at_once(&fpmd, [RELOAD_CHANGED, r#"{"restart":{"pool":"www"}}"#]);
+    assert!(restarted.contains("done"), "{restarted}");
+    assert_eq!((fpmd.pool("www").max_children, fpmd.workers("www").len()), (3, 3));
+    fpmd.finish();
+}
+
 #[test]
 fn reloads_that_come_at_once_are_judged_one_by_one() {
     let pool = |log: &str| {
@@ -483,20 +515,7 @@ fn reloads_that_come_at_once_are_judged_one_by_one() {
     let mut fpmd = Rig::new().pool(pool("{dir}/access")).expect("Is a directory").start();
     fpmd.wait_pool("www", "an idle worker", |pool| pool.idle_processes == 1);
     fpmd.rewrite(&[pool("{dir}")]);
-    // Both are there when it looks.
-    fpmd.signal(Signal::SIGSTOP);
-    let request = b"{\"version\":1,\"command\":{\"reload\":{\"pools\":[],\"extent\":\"changed\"}}}\n";
-    let ask = || {
-        let mut client = UnixStream::connect(fpmd.control()).unwrap();
-        client.set_read_timeout(Some(PATIENCE)).unwrap();
-        client.write_all(request).unwrap();
-        client
-    };
-    let clients = [ask(), ask()];
-    fpmd.signal(Signal::SIGCONT);
-    for mut client in clients {
-        let mut answer = String::new();
-        client.read_to_string(&mut answer).unwrap();
+    for answer in at_once(&fpmd, [RELOAD_CHANGED, RELOAD_CHANGED]) {
         assert!(answer.contains("refused") && answer.contains("Is a directory"), "{answer}");
     }
     let dump = fpmd.ctl_done(&["dump"]);
