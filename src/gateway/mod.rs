@@ -13,6 +13,8 @@ mod accept;
 mod active;
 mod allowed;
 mod answer;
+#[cfg(test)]
+mod books;
 mod channel;
 mod client;
 mod core;
