@@ -92,8 +92,7 @@ impl Gateway {
             return;
         }
         self.no_room_told = Some(self.now);
-        let (pool, directory) = (&self.settings.pool, self.settings.buffer_directory.display());
-        ::log::warn!("[pool {pool}] cannot keep {what} in '{directory}': {refusal}; {hence}");
+        ::log::warn!("[pool {}] cannot keep {what}: {refusal}; {hence}", self.settings.pool);
     }
 
     /// Sends a client what waits for it, as far as it takes it in its turn.
