@@ -302,7 +302,7 @@ fn a_body_without_room_on_the_disk_is_streamed_or_refused() {
     // Its length is known, so that a worker can have it before it is all there.
     let body = vec![b'x'; 1 << 20];
     assert!(address.ask("POST", "/body", &body).unwrap().text().starts_with("1048576 "));
-    fpmd.wait_log("No space left on device (os error 28); it is streamed");
+    fpmd.wait_log("cannot keep a request's body: No space left on device (os error 28); it is streamed");
     // The length of this one is not.
     let known = pairs(&script("php/app.php"), "POST", "/body", 0);
     let unknown: Vec<u8> =
