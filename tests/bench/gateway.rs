@@ -3,6 +3,7 @@
 //! Numbers are printed with the bound that we hold ourselves to; it is for the reader to judge them on a quiet machine.
 //! Where a system call or a wake-up costs more than usual, as in nested virtual machines, any relay falls behind direct
 //! mode: how far is told by one that does nothing else (`bare`), and what the gateway adds to that by the ratio of both.
+//! `scheduling_policy = "batch"` saves some of the task switches: what that gives is told beside, and what it costs by `waits`.
 #![allow(missing_docs, reason = "a program, not a library")]
 #![allow(
     clippy::unwrap_used,
@@ -185,7 +186,7 @@ impl Way {
 }
 
 /// Direct mode without kept connections, as web servers do by default, against the gateway and the bare relay without
-/// and with.
+/// and with, and against a gateway whose workers are scheduled as `batch`.
 fn compare(what: &str, command: Vec<String>, workers: u32, path: &str, wanted: (f64, f64)) {
     let fpmd = pools(&command, workers);
     let relay = bare_relay(&fpmd);
