@@ -216,7 +216,6 @@ fn the_scheduling_policy_is_set_and_leaves_the_nice_value() {
         (fields[41 - 2].clone(), fields[19 - 2].clone())
     };
     for (policy, number) in SchedulingPolicy::ALL.into_iter().zip(["0", "3", "5"]) {
-        // "idle" first: a plain user could not leave it again, so each starts anew from ours.
         let set =
             Spawn { policy: Some(policy), priority: Some(3), ..program(&["/bin/cat", "/proc/self/stat"]) };
         assert_eq!(policy_and_nice(set), (number.to_owned(), "3".to_owned()), "{policy:?}");
