@@ -243,8 +243,14 @@ impl SchedulingPolicy {
     pub const ALL: [SchedulingPolicy; 3] =
         [SchedulingPolicy::Other, SchedulingPolicy::Batch, SchedulingPolicy::Idle];
 
+    /// Their words.
+    pub const WORDS: [&'static str; 3] = {
+        let [first, second, third] = SchedulingPolicy::ALL;
+        [first.as_str(), second.as_str(), third.as_str()]
+    };
+
     /// The word of `CPUSchedulingPolicy=` in systemd.exec(5), which is also ours.
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             SchedulingPolicy::Other => "other",
             SchedulingPolicy::Batch => "batch",

@@ -8,7 +8,7 @@ use self::Kind::{
     Time, Whole,
 };
 use self::Section::{Global, Pm, Pool};
-use crate::ids::MOST_PROCESSES;
+use crate::ids::{MOST_PROCESSES, SchedulingPolicy};
 
 /// The table that a setting is in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -237,7 +237,7 @@ pub const KEYS: &[Key] = &[
     key(Pool, "directory", Path, Unset("fpmd's own, / with chroot"), "The workers' working directory, inside chroot."),
     key(Pool, "umask", Mode, Unset("fpmd's own"), "The workers' file mode creation mask."),
     key(Pool, "process_priority", Whole(-20, 19), Unset("fpmd's own"), "The workers' nice value."),
-    key(Pool, "scheduling_policy", Choice(&["other", "batch", "idle"]), Unset("fpmd's own"), "How the workers share the CPUs with others; batch is for those that compute more than they wait."),
+    key(Pool, "scheduling_policy", Choice(&SchedulingPolicy::WORDS), Unset("fpmd's own"), "How the workers share the CPUs with others; batch is for those that compute more than they wait."),
     key(Pool, "rlimit_files", Whole(16, 1_073_741_816), Unset("fpmd's own"), "How many descriptors a worker may have open."),
     key(Pool, "rlimit_core", Size, Unset("fpmd's own"), "The largest core file of a worker, or \"unlimited\"."),
     live(Pool, "memory_max", Size, Unset("no limit"), "How much memory the pool's workers may use together; the kernel kills one that needs more."),
