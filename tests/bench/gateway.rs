@@ -329,10 +329,7 @@ fn idle_connections() {
     }
     let fpmd = pools(&workers::php(), 4);
     let pid = gateway_of(&fpmd, "gateway");
-    let megabytes = || {
-        let text = process::status_line(pid, "VmRSS").unwrap();
-        text.split(' ').next().unwrap().parse::<f64>().unwrap() / 1024.0
-    };
+    let megabytes = || process::resident_kb(pid).unwrap() as f64 / 1024.0;
     say("resident memory of an idle gateway, MB", megabytes(), 2, Wanted::AtMost(4.0));
     let (request, mut kept) = (load(fpmd.socket("gateway"), "/pid", Connection::Keep).request(), Vec::new());
     while kept.len() < CONNECTIONS {

@@ -195,7 +195,7 @@ fn replacement() {
 }
 
 fn resident_kb(pid: i32) -> f64 {
-    process::status_line(pid, "VmRSS").unwrap().split(' ').next().unwrap().parse().unwrap()
+    process::resident_kb(pid).unwrap() as f64
 }
 
 /// Which pages of programs and libraries are in memory depends on where they lie, which is random: several starts.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use fpmd::fcgi::body::Connection;
 
-use crate::peer::{Reader, Visit, ask, echo, get, post, request};
+use crate::peer::{Reader, Visit, ask, echo, get, open_request, post, request};
 use crate::stage::{Stage, settings};
 
 const DISK: u32 = 4 * 1024 * 1024;
@@ -99,8 +99,7 @@ fn the_last_of_a_disk_is_left_to_others() {
     let piece = vec![b'x'; 1024 * 1024];
     while !stage.log().contains("cannot keep") {
         let mut client = stage.connect();
-        let mut bytes = request(1, Connection::Keep, &post("/", "99999999"), &piece);
-        bytes.truncate(bytes.len() - 8);
+        let bytes = open_request(1, Connection::Keep, &post("/", "99999999"), &piece);
         // Once there is no room, it is not read from.
         client.set_write_timeout(Some(Duration::from_millis(200))).unwrap();
         let _ = client.write_all(&bytes);

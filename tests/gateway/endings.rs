@@ -13,22 +13,10 @@ use fpmd::fcgi::record::{RecordType, RequestId};
 use fpmd::ids::{SlotId, WorkerId};
 use fpmd::wire::gateway::{Settings, TakenBack, ToGateway};
 
-use crate::peer::{Reader, Visit, ask, echo, get, post, request};
+use crate::peer::{Reader, Visit, ask, echo, get, post, request, stderr, stdout};
 use crate::stage::{Stage, settings};
 
 const ID: RequestId = RequestId(1);
-
-fn stdout(content: &[u8]) -> Vec<u8> {
-    let mut out = Vec::new();
-    encode::stream(&mut out, RecordType::Stdout, ID, content);
-    out
-}
-
-fn stderr(content: &[u8]) -> Vec<u8> {
-    let mut out = Vec::new();
-    encode::stream(&mut out, RecordType::Stderr, ID, content);
-    out
-}
 
 #[test]
 fn who_has_stopped_sending_and_hangs_up_leaves_the_queue() {

@@ -12,7 +12,7 @@ use fpmd::fcgi::record::{Header, RecordType, RequestId};
 use fpmd::ids::{SlotId, WorkerId};
 use fpmd::wire::gateway::{FromGateway, Settings, TakenBack, ToGateway};
 
-use crate::peer::{Reader, Visit, ask, echo, get, post, request};
+use crate::peer::{Reader, Visit, ask, echo, get, open_request, post, request, stdin, stdout};
 use crate::stage::{PATIENCE, Stage, settings};
 
 /// A worker that closes its first connection after reading the request, and answers from then on.
@@ -124,16 +124,12 @@ fn an_answer_that_breaks_off_is_not_taken_for_complete() {
         // Within the head: nothing has gone out, and the request is one that must not be repeated.
         let mut visit = Visit::accept(&listener);
         visit.request().unwrap();
-        let mut part = Vec::new();
-        encode::stream(&mut part, RecordType::Stdout, RequestId(1), b"Content-Type: a\r\n");
-        visit.send(&part);
+        visit.send(&stdout(b"Content-Type: a\r\n"));
         drop(visit);
         // Within the body, within a record.
         let mut visit = Visit::accept(&listener);
         visit.request().unwrap();
-        let mut part = Vec::new();
-        encode::stream(&mut part, RecordType::Stdout, RequestId(1), b"\r\n0123456789");
-        visit.send(&part[..14]);
+        visit.send(&stdout(b"\r\n0123456789")[..14]);
     });
     let head = ask(stage.connect(), &post("/head", "1"), b"x");
     assert_eq!((head.status(), head.body()), (502, &b"The worker ended before it had answered.\n"[..]));
@@ -277,9 +273,7 @@ fn an_answer_that_has_begun_is_cut_off_when_its_time_is_up() {
     let worker = std::thread::spawn(move || {
         let mut visit = Visit::accept(&listener);
         visit.request().unwrap();
-        let mut part = Vec::new();
-        encode::stream(&mut part, RecordType::Stdout, RequestId(1), b"\r\nso far");
-        visit.send(&part);
+        visit.send(&stdout(b"\r\nso far"));
         visit.request().is_none()
     });
     let answer = ask(stage.connect(), &get("/"), b"");
@@ -324,8 +318,7 @@ fn without_a_buffer_requests_are_streamed() {
     let mut visit = Visit::accept(&listener);
     assert!(visit.head().is_some(), "the head goes on before the body is there");
     // The worker speaks first, as in a conversation.
-    let mut hello = Vec::new();
-    encode::stream(&mut hello, RecordType::Stdout, RequestId(1), b"\r\nhello");
+    let hello = stdout(b"\r\nhello");
     visit.send(&hello);
     let mut first = vec![0; hello.len()];
     client.read_exact(&mut first).unwrap();
@@ -363,16 +356,7 @@ fn what_a_worker_that_has_gone_had_not_accepted_is_given_to_another() {
 
 /// BEGIN and PARAMS of a POST, without its body.
 fn head(connection: Connection, length: &str) -> Vec<u8> {
-    const END_OF_BODY: usize = 8;
-    let mut bytes = request(1, connection, &post("/x", length), b"");
-    bytes.truncate(bytes.len() - END_OF_BODY);
-    bytes
-}
-
-fn stdin(content: &[u8]) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    encode::stream(&mut bytes, RecordType::Stdin, RequestId(1), content);
-    bytes
+    open_request(1, connection, &post("/x", length), b"")
 }
 
 fn end_of_stdin() -> Vec<u8> {

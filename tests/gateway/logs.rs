@@ -17,7 +17,7 @@ use fpmd::os::inspect;
 use fpmd::wire::gateway::{FromGateway, Settings, Sight, ToGateway};
 use serde_json::Value;
 
-use crate::peer::{Reader, Visit, ask, echo, get, post, request};
+use crate::peer::{Reader, Visit, ask, echo, get, post, request, stderr};
 use crate::stage::{PATIENCE, Stage, settings};
 
 /// A log file that goes with its test.
@@ -366,9 +366,7 @@ fn undecorated_lines_are_marked_for_the_master() {
     let mut client = send(&stage, &get("/"));
     let mut visit = Visit::accept(&listener);
     visit.request().unwrap();
-    let mut out = Vec::new();
-    encode::stream(&mut out, RecordType::Stderr, RequestId(1), b"{\"level\":1}\n<0>x\nrest");
-    visit.send(&out);
+    visit.send(&stderr(b"{\"level\":1}\n<0>x\nrest"));
     visit.reply(b"\r\n");
     client.answer(1);
     stage.logged("<4><->{\"level\":1}\n<4><-><0>x\n<4><->rest\n");

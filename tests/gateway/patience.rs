@@ -11,7 +11,7 @@ use fpmd::fcgi::encode;
 use fpmd::fcgi::record::{RecordType, RequestId};
 use fpmd::wire::gateway::Settings;
 
-use crate::peer::{Reader, Visit, ask, echo, get, post, request};
+use crate::peer::{Reader, Visit, ask, echo, get, open_request, post, request, stdin, stdout};
 use crate::stage::{Stage, settings};
 
 /// Short enough for a test, long enough for a busy machine to send what it has to.
@@ -129,18 +129,14 @@ fn a_head_alone_comes_soon() {
     client.write_all(&request(1, Connection::Close, &get("/events"), b"")).unwrap();
     let mut visit = Visit::accept(&listener);
     visit.request().unwrap();
-    let mut out = Vec::new();
-    encode::stream(&mut out, RecordType::Stdout, RequestId(1), b"Content-Type: text/event-stream\r\n\r\n");
-    visit.send(&out);
+    visit.send(&stdout(b"Content-Type: text/event-stream\r\n\r\n"));
     // The worker says nothing more until the head is there.
     let mut reader = Reader::new(client);
     let head = reader.record().unwrap().unwrap();
     assert!(head.content.ends_with(b"\r\n\r\n"));
-    out.clear();
-    encode::stream(&mut out, RecordType::Stdout, RequestId(1), b"data: 1\n\n");
-    visit.send(&out);
+    visit.send(&stdout(b"data: 1\n\n"));
     assert_eq!(reader.record().unwrap().unwrap().content, b"data: 1\n\n");
-    out.clear();
+    let mut out = Vec::new();
     encode::end_request(&mut out, RequestId(1), 0, ProtocolStatus::RequestComplete);
     visit.send(&out);
     assert!(reader.answer(1).end.is_some());
@@ -207,14 +203,11 @@ fn a_body_that_nobody_takes_is_not_read_for_the_sake_of_other_requests() {
     let mut stage = Stage::new(&settings);
     let (_, _listener) = stage.seat();
     let mut client = stage.connect();
-    let mut head = request(1, Connection::Keep, &post("/", "999999999"), b"");
-    head.truncate(head.len() - 8);
-    client.write_all(&head).unwrap();
+    client.write_all(&open_request(1, Connection::Keep, &post("/", "999999999"), b"")).unwrap();
     client.set_nonblocking(true).unwrap();
     let (mut sent, mut idle) = (0, 0);
     'rounds: for id in 2.. {
-        let mut round = Vec::new();
-        encode::stream(&mut round, RecordType::Stdin, RequestId(1), &[b'x'; 100_000]);
+        let mut round = stdin(&[b'x'; 100_000]);
         round.extend(request(id, Connection::Keep, &get("/ping"), b""));
         let mut rest = &round[..];
         while !rest.is_empty() {

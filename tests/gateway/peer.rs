@@ -18,6 +18,35 @@ pub fn request(id: u16, connection: Connection, pairs: &[(&str, &str)], body: &[
     out
 }
 
+/// The same without the end of its body.
+pub fn open_request(id: u16, connection: Connection, pairs: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
+    const END_OF_BODY: usize = 8;
+    let mut out = request(id, connection, pairs, body);
+    out.truncate(out.len() - END_OF_BODY);
+    out
+}
+
+/// A piece of a body of request 1.
+pub fn stdin(content: &[u8]) -> Vec<u8> {
+    piece(RecordType::Stdin, content)
+}
+
+/// A piece of the answer to request 1.
+pub fn stdout(content: &[u8]) -> Vec<u8> {
+    piece(RecordType::Stdout, content)
+}
+
+/// A piece of what is said besides the answer to request 1.
+pub fn stderr(content: &[u8]) -> Vec<u8> {
+    piece(RecordType::Stderr, content)
+}
+
+fn piece(kind: RecordType, content: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    encode::stream(&mut out, kind, RequestId(1), content);
+    out
+}
+
 /// A GET for this path; `CONTENT_LENGTH` is empty, as nginx has it.
 pub fn get(path: &str) -> Vec<(&str, &str)> {
     vec![("REQUEST_METHOD", "GET"), ("SCRIPT_NAME", path), ("REQUEST_URI", path), ("CONTENT_LENGTH", "")]
@@ -224,8 +253,7 @@ impl Visit {
 
     /// A whole answer.
     pub fn reply(&mut self, stdout: &[u8]) {
-        let mut out = Vec::new();
-        encode::stream(&mut out, RecordType::Stdout, RequestId(1), stdout);
+        let mut out = self::stdout(stdout);
         encode::end_stream(&mut out, RecordType::Stdout, RequestId(1));
         encode::end_request(&mut out, RequestId(1), 0, ProtocolStatus::RequestComplete);
         let _ = self.stream.write_all(&out);
