@@ -22,9 +22,6 @@ const LAST_LOOK: usize = 16 * 1024;
 /// How long accepting pauses where descriptors or memory are short.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// At most one line a second tells of clients that may not connect, or that nobody can.
-const TELL: Duration = Duration::from_secs(1);
-
 impl Door {
     fn accept(&self) -> Result<Stream, Errno> {
         match self.company {
@@ -86,10 +83,9 @@ impl Gateway {
 
     /// A shortage that lasts is found again after every pause.
     pub(super) fn tell_shortage(&mut self, what: &str, errno: Errno) {
-        if self.shortage_told.is_some_and(|told| self.now.since(told) < TELL) {
+        if !self.shortage_told.is_due(self.now) {
             return;
         }
-        self.shortage_told = Some(self.now);
         let pool = &self.settings.pool;
         ::log::warn!("[pool {pool}] cannot {what} for a moment: {}", errno.desc());
     }
@@ -168,13 +164,12 @@ impl Gateway {
     fn turn_away(&mut self, address: std::net::SocketAddr) {
         self.refused.count += 1;
         self.counters.refused_client += 1;
-        if self.refused.told.is_some_and(|told| self.now.since(told) < TELL) {
+        if !self.refused.told.is_due(self.now) {
             return;
         }
-        let (pool, count) = (&self.settings.pool, self.refused.count);
+        let (pool, count) = (&self.settings.pool, std::mem::take(&mut self.refused.count));
         ::log::warn!(
             "[pool {pool}] refused {count} connection(s), the last from {address}: not in allowed_clients"
         );
-        self.refused = super::core::Refusals { count: 0, told: Some(self.now) };
     }
 }

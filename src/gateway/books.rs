@@ -156,9 +156,7 @@ impl World {
     fn pass_time(&mut self, span: Duration) {
         let gateway = &mut self.rig.gateway;
         gateway.now = gateway.now.after(span);
-        while let Some(timer) = gateway.timers.expired(gateway.now) {
-            gateway.on_timer(timer);
-        }
+        gateway.keep_time();
     }
 
     /// A worker ends and another one comes.
@@ -181,27 +179,15 @@ impl World {
     fn settle(&mut self, buffer: &mut [u8], which: u8) {
         let gateway = &mut self.rig.gateway;
         for client in gateway.clients.keys(|_| true) {
-            gateway.flush_client(client);
-            gateway.read_client(client, buffer, true);
+            gateway.go_on(Token::Client(client), buffer);
         }
         for upstream in gateway.upstreams.keys(|_| true) {
-            gateway.pump(upstream);
-            gateway.read_upstream(upstream, buffer, true);
+            gateway.go_on(Token::Upstream(upstream), buffer);
         }
         while !gateway.again.is_empty() || !gateway.pages.is_empty() {
             gateway.answer_next_page();
             for token in std::mem::take(&mut gateway.again) {
-                match token {
-                    Token::Client(key) => {
-                        gateway.flush_client(key);
-                        gateway.read_client(key, buffer, true);
-                    }
-                    Token::Upstream(key) => {
-                        gateway.pump(key);
-                        gateway.read_upstream(key, buffer, true);
-                    }
-                    Token::Channel | Token::Door(_) | Token::Warming(_) => {}
-                }
+                gateway.go_on(token, buffer);
             }
         }
         self.answer_as_master(which);

@@ -137,9 +137,8 @@ impl Channel {
 fn unsent(errno: Errno) -> Result<Outgoing, ChannelError> {
     match errno {
         Errno::EAGAIN => Ok(Outgoing::Waits),
-        // The last is of unix(7): our user has too many descriptors on their way already, those of other gateways included.
-        Errno::EINTR | Errno::ENOBUFS | Errno::ENOMEM | Errno::ETOOMANYREFS => Ok(Outgoing::Short),
         Errno::EPIPE | Errno::ECONNRESET => Ok(Outgoing::End),
+        errno if errno == Errno::EINTR || fdpass::is_shortage(errno) => Ok(Outgoing::Short),
         errno => Err(ChannelError::System(errno)),
     }
 }

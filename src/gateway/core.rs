@@ -18,6 +18,7 @@ use super::rules::{self, Keeping};
 use super::seam::Seams;
 use super::slab::{Key, Slab};
 use super::slot::{Slot, State};
+use super::sparing::Sparing;
 use super::tail::Tails;
 pub(super) use super::token::Token;
 use super::upstream::Upstream;
@@ -149,9 +150,9 @@ pub struct Gateway {
     pub(super) diag: Option<SockDiag>,
     pub(super) refused: Refusals,
     /// When the log was last told that descriptors or memory are short.
-    pub(super) shortage_told: Option<Moment>,
+    pub(super) shortage_told: Sparing,
     /// When it was last told that there is no room for files.
-    pub(super) no_room_told: Option<Moment>,
+    pub(super) no_room_told: Sparing,
     pub(super) reserve: super::reserve::Reserve,
     /// Whose requests are being cancelled.
     pub(super) lost_peer: Peer,
@@ -174,7 +175,7 @@ pub struct Refusals {
     /// How many.
     pub count: u64,
     /// When the log was last told.
-    pub told: Option<Moment>,
+    pub told: Sparing,
 }
 
 impl Gateway {
@@ -218,8 +219,8 @@ impl Gateway {
             heads: Vec::new(),
             diag: None,
             refused: Refusals::default(),
-            shortage_told: None,
-            no_room_told: None,
+            shortage_told: Sparing::default(),
+            no_room_told: Sparing::default(),
             reserve: super::reserve::Reserve::default(),
             lost_peer: Peer::Unix,
             told: super::report::LoadTold::default(),

@@ -25,7 +25,7 @@ impl Gateway {
             request.answer.tell_errors(&mut message);
         }
         answer.encode(&mut message, id);
-        self.close_answer(at, (&message, MOST_FILED), outcome, answer.status());
+        self.close_answer(at, &message, MOST_FILED, outcome, answer.status());
         self.message = message;
         self.settle(client);
     }
@@ -53,12 +53,12 @@ impl Gateway {
         let mut message = Vec::with_capacity(page.len() + 64);
         answer::page_of(&mut message, id, &page);
         self.let_finish(at);
-        self.close_answer(at, (&message, NO_FILE), Outcome::Page, status);
+        self.close_answer(at, &message, NO_FILE, Outcome::Page, status);
         self.settle(client);
     }
 
     /// Sends the whole of an answer of ours, and ends the request. If the client has gone, the request ends as aborted.
-    fn close_answer(&mut self, at: Key, (records, most_filed): (&[u8], u64), outcome: Outcome, status: u16) {
+    fn close_answer(&mut self, at: Key, records: &[u8], most_filed: u64, outcome: Outcome, status: u16) {
         let Some(request) = self.requests.get_mut(at) else { return };
         request.stage = Stage::Answered;
         let client = request.client;
@@ -82,7 +82,7 @@ impl Gateway {
         }
         let mut message = Vec::new();
         encode::end_request(&mut message, id, 1, ProtocolStatus::RequestComplete);
-        self.close_answer(at, (&message, MOST_FILED), outcome, status);
+        self.close_answer(at, &message, MOST_FILED, outcome, status);
         self.settle(client);
     }
 

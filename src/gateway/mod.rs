@@ -38,6 +38,7 @@ mod rules;
 mod schedule;
 mod slab;
 mod slot;
+mod sparing;
 mod spool;
 mod succession;
 mod tail;

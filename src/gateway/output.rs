@@ -1,8 +1,6 @@
 //! What clients are sent: at once as far as they take it, the rest from memory or a file as they come to it, so that a slow
 //! client holds nobody up. And when a client's connection is closed.
 
-use std::time::Duration;
-
 use nix::errno::Errno;
 
 use super::client::{Client, Ending, Interest, Reading};
@@ -20,9 +18,6 @@ pub(super) const MOST_FILED: u64 = 1024 * 1024 * 1024;
 /// Nothing waits in a file: for what is answered without a worker, and so as quickly as it is asked. Who asks and does not
 /// read is not heard until it does.
 pub(super) const NO_FILE: u64 = 0;
-
-/// At most one line a second tells of what has no place in a file.
-const TELL: Duration = Duration::from_secs(1);
 
 /// Bytes that are read from a file at once.
 const CHUNK: usize = 256 * 1024;
@@ -88,11 +83,9 @@ impl Gateway {
 
     /// Says that something has no place in a file, at most once a second.
     pub(super) fn tell_no_room(&mut self, what: &str, refusal: &Refusal, hence: &str) {
-        if self.no_room_told.is_some_and(|told| self.now.since(told) < TELL) {
-            return;
+        if self.no_room_told.is_due(self.now) {
+            ::log::warn!("[pool {}] cannot keep {what}: {refusal}; {hence}", self.settings.pool);
         }
-        self.no_room_told = Some(self.now);
-        ::log::warn!("[pool {}] cannot keep {what}: {refusal}; {hence}", self.settings.pool);
     }
 
     /// Sends a client what waits for it, as far as it takes it in its turn.

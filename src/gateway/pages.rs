@@ -180,41 +180,16 @@ mod tests {
 
     use super::*;
     use crate::fcgi::pairs;
-    use crate::ids::PoolName;
+    use crate::gateway::testing;
     use crate::os::procfs::CpuTimes;
-    use crate::wire::gateway::{Facts, Report, VERSION};
+    use crate::wire::gateway::{Facts, Report};
 
     fn settings(status_path: Option<&str>, ping_path: Option<&str>) -> Settings {
         Settings {
-            spare: None,
-            version: VERSION,
-            pool: PoolName::new("www").unwrap(),
-            process_manager: "static".into(),
             listeners: vec!["/run/www.sock".into(), "127.0.0.1:9000".into()],
-            company: Default::default(),
-            concurrency: 1,
-            queue_limit: 100,
-            queue_timeout: None,
-            request_buffer: 0,
-            response_buffer: 0,
-            buffer_directory: "/var/tmp".into(),
-            request_terminate_timeout: None,
-            request_finish_timeout: None,
-            input_timeout: None,
-            request_slowlog_timeout: None,
-            max_requests: 0,
-            max_requests_jitter: 0,
-            max_memory: None,
             status_path: status_path.map(str::to_owned),
             ping_path: ping_path.map(str::to_owned),
-            ping_response: "pong".into(),
-            access_format: "json".into(),
-            has_access_log: false,
-            has_slowlog: false,
-            allowed_clients: Vec::new(),
-            log_stderr: false,
-            decorate_output: true,
-            start_time: 1_000,
+            ..testing::settings()
         }
     }
 

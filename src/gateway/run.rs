@@ -85,6 +85,30 @@ enum Turn {
 }
 
 impl Gateway {
+    /// Does what there is to do about one of those that are watched, whatever event there was or was not.
+    pub(super) fn go_on(&mut self, token: Token, buffer: &mut [u8]) {
+        match token {
+            Token::Channel => {}
+            Token::Door(door) => self.accept(door, buffer),
+            Token::Client(key) => {
+                self.flush_client(key);
+                self.read_client(key, buffer, true);
+            }
+            Token::Warming(key) => self.warming_ready(key, buffer),
+            Token::Upstream(key) => {
+                self.pump(key);
+                self.read_upstream(key, buffer, true);
+            }
+        }
+    }
+
+    /// Does what is due by now.
+    pub(super) fn keep_time(&mut self) {
+        while let Some(timer) = self.timers.expired(self.now) {
+            self.on_timer(timer);
+        }
+    }
+
     /// No event will tell when the master can be told.
     fn tell_again_soon(&mut self) -> Turn {
         self.timers.set(Timer::Master, Some(self.now.after(AGAIN)));
@@ -124,44 +148,26 @@ impl Server {
                     }
                 }
                 Token::Channel => {}
-                token => self.serve(token, Some(event)),
+                token => self.serve(token, event),
             }
         }
         let Some(gateway) = &mut self.gateway else { return Ok(Turn::More) };
         gateway.answer_next_page();
         for token in std::mem::take(&mut gateway.again) {
-            self.serve(token, None);
+            gateway.now = clock::monotonic();
+            gateway.go_on(token, &mut self.buffer);
         }
-        self.keep_time();
+        gateway.keep_time();
         self.tell_master()
     }
 
-    /// `None` for an event: go on with what is there.
-    fn serve(&mut self, token: Token, event: Option<&mio::event::Event>) {
+    fn serve(&mut self, token: Token, event: &mio::event::Event) {
         let Some(gateway) = &mut self.gateway else { return };
         gateway.now = clock::monotonic();
-        let buffer = &mut self.buffer;
-        match (token, event) {
-            (Token::Channel, _) => {}
-            (Token::Door(door), _) => gateway.accept(door, buffer),
-            (Token::Client(key), Some(event)) => gateway.client_ready(key, event, buffer),
-            (Token::Client(key), None) => {
-                gateway.flush_client(key);
-                gateway.read_client(key, buffer, true);
-            }
-            (Token::Warming(key), _) => gateway.warming_ready(key, buffer),
-            (Token::Upstream(key), Some(event)) => gateway.upstream_ready(key, event, buffer),
-            (Token::Upstream(key), None) => {
-                gateway.pump(key);
-                gateway.read_upstream(key, buffer, true);
-            }
-        }
-    }
-
-    fn keep_time(&mut self) {
-        let Some(gateway) = &mut self.gateway else { return };
-        while let Some(timer) = gateway.timers.expired(gateway.now) {
-            gateway.on_timer(timer);
+        match token {
+            Token::Client(key) => gateway.client_ready(key, event, &mut self.buffer),
+            Token::Upstream(key) => gateway.upstream_ready(key, event, &mut self.buffer),
+            Token::Channel | Token::Door(_) | Token::Warming(_) => gateway.go_on(token, &mut self.buffer),
         }
     }
 

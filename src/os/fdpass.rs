@@ -50,6 +50,12 @@ pub fn pair() -> Result<(OwnedFd, OwnedFd), Errno> {
     Ok(pair)
 }
 
+/// Whether a packet that could not be sent for this reason may be sent later though no event tells when: the kernel is short of
+/// memory, or (unix(7)) our user has too many descriptors on their way already, those of other processes included.
+pub fn is_shortage(errno: Errno) -> bool {
+    matches!(errno, Errno::ENOBUFS | Errno::ENOMEM | Errno::ETOOMANYREFS)
+}
+
 /// Sends one packet whole, or not at all.
 ///
 /// # Errors

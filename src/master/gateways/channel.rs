@@ -147,10 +147,10 @@ impl Channel {
     }
 }
 
-/// Whether a packet goes later: the gateway has not read those before it, or the kernel is short of memory, or (unix(7)) too
-/// many descriptors are on their way already. The requests in a gateway are worth the wait.
+/// Whether a packet goes later: the gateway has not read those before it, or there is a shortage. The requests in a gateway are
+/// worth the wait.
 fn passes(errno: Errno) -> bool {
-    matches!(errno, Errno::EAGAIN | Errno::ENOBUFS | Errno::ENOMEM | Errno::ETOOMANYREFS)
+    errno == Errno::EAGAIN || fdpass::is_shortage(errno)
 }
 
 impl From<Errno> for Fault {
